@@ -1,0 +1,86 @@
+"""Colours that belong together, drawn at random.
+
+A palette is picked in OKLCH, a space where equal steps look equal: the ground gets one hue at three lightnesses, the
+object a hue that stands in a classic relation to it (complement, triad, neighbour) and a lightness well apart from
+the ground, so that every object can be told from its scene by a person as well as by a network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Colour = tuple[float, float, float]
+
+_HARMONIES = (180.0, 150.0, 210.0, 120.0, 240.0, 60.0, -60.0)  # degrees from the ground's hue to the object's
+
+
+def oklch(lightness: float, chroma: float, hue: float) -> Colour:
+    """sRGB in [0, 1] of an OKLCH colour (hue in degrees); colours outside the gamut lose chroma until they fit."""
+    while True:
+        rgb = _linear_rgb(lightness, chroma, hue)
+        if chroma < 0.01 or (rgb.min() > -1e-3 and rgb.max() < 1.001):
+            break
+        chroma *= 0.92
+    rgb = rgb.clip(0, 1)
+    encoded = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)
+    return tuple(float(v) for v in encoded)
+
+
+def _linear_rgb(lightness: float, chroma: float, hue: float) -> np.ndarray:
+    a, b = chroma * np.cos(np.radians(hue)), chroma * np.sin(np.radians(hue))
+    l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    s = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return np.array((
+        4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
+        -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+        -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s,
+    ))
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of one scene; every entry is sRGB in [0, 1]."""
+
+    ground: tuple[Colour, Colour, Colour]  # dark, middle, light
+    accent: Colour  # the background's second hue
+    clutter: tuple[Colour, ...]
+    objects: tuple[tuple[Colour, Colour, Colour], ...]  # for each object: body, second body colour, detail
+
+
+def pick(rng: np.random.Generator, objects: int) -> Palette:
+    """A palette for a scene with this many objects."""
+    hue = rng.uniform(0, 360)
+    dark = rng.random() < 0.6
+    middle = rng.uniform(0.26, 0.46) if dark else rng.uniform(0.72, 0.86)
+    chroma = rng.uniform(0.05, 0.13) if dark else rng.uniform(0.04, 0.09)
+    drift = rng.uniform(-40, 40)
+    ground = (
+        oklch(middle - 0.12, chroma, hue - drift / 2),
+        oklch(middle, chroma, hue),
+        oklch(min(0.95, middle + 0.13), chroma, hue + drift),
+    )
+    accent_hue = hue + rng.choice((-70.0, 70.0, 110.0, -110.0))
+    accent = oklch(middle + rng.uniform(-0.06, 0.12), chroma + 0.02, accent_hue)
+    clutter = tuple(
+        oklch(float(np.clip(middle + rng.uniform(-0.16, 0.22), 0.15, 0.93)), rng.uniform(0.04, 0.13), clutter_hue)
+        for clutter_hue in (accent_hue, hue + 25, hue - 35, hue + 180 + rng.uniform(-40, 40))
+    )
+    offsets = rng.permutation(_HARMONIES)[:objects]
+    bodies = tuple(_body(rng, hue + offset + rng.uniform(-15, 15), dark) for offset in offsets)
+    return Palette(ground, accent, clutter, bodies)
+
+
+def _body(rng: np.random.Generator, hue: float, dark_ground: bool) -> tuple[Colour, Colour, Colour]:
+    """Body, second body colour and detail of an object: light on a dark ground, dark on a light one."""
+    lightness = rng.uniform(0.72, 0.9) if dark_ground else rng.uniform(0.36, 0.54)
+    chroma = rng.uniform(0.08, 0.19)
+    second = lightness + (-0.10 if dark_ground else 0.10)
+    detail = 0.30 if dark_ground else 0.88
+    return (
+        oklch(lightness, chroma, hue),
+        oklch(second, chroma, hue + rng.uniform(-45, 45)),
+        oklch(detail, 0.07, hue + rng.uniform(-30, 30)),
+    )

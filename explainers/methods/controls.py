@@ -1,0 +1,52 @@
+"""Maps that know nothing of the network: what every method must beat."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from explainers.context import Context
+from explainers.contract import Method, NoParameters, Passes, RawMap, Reference, Target
+from explainers.networks.classifier import Classifier
+
+
+def random(network: Classifier, x: Tensor, target: Target, params: NoParameters, context: Context) -> RawMap:
+    return RawMap(torch.randn(1, *x.shape[-2:], generator=context.generator()) / 2)
+
+
+def center(network: Classifier, x: Tensor, target: Target, params: NoParameters, context: Context) -> RawMap:
+    rows, columns = (torch.linspace(-1, 1, side) for side in x.shape[-2:])
+    squared = rows[:, None] ** 2 + columns[None] ** 2  # (H, W), 1 at the middle of an edge
+    return RawMap(torch.exp(-squared / (2 * 0.5**2))[None])
+
+
+def sobel(network: Classifier, x: Tensor, target: Target, params: NoParameters, context: Context) -> RawMap:
+    grey = network.preprocessing.pixels(x).mean(1, keepdim=True)
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=x.device)
+    kernels = torch.stack((across, across.T))[:, None]  # (2, 1, 3, 3)
+    edges = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)
+    return RawMap(edges.square().sum(1).sqrt())
+
+
+def _free(params: NoParameters) -> Passes:
+    return Passes()
+
+
+_CONTROL = Reference("Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim", "Sanity checks for saliency maps", "NeurIPS 2018",
+                     "section 2")
+
+METHODS = {
+    "random": Method(
+        title="Random", family="control", attribute=random, passes=_free, reference=_CONTROL,
+        idea="Noise, drawn anew for each seed. A method that does not beat it has told you nothing.",
+        equation=r"A_u \sim \mathcal{N}(0, \tfrac{1}{4})", limits="It knows neither the image nor the network."),
+    "center": Method(
+        title="Centre", family="control", attribute=center, passes=_free, signed=False, reference=_CONTROL,
+        idea="A soft disc in the middle, where photographers put their subject.",
+        equation=r"A_u = \exp\!\big(-2\,(r_u / r_{\text{edge}})^2\big)", limits="It knows neither the image nor the network."),
+    "sobel": Method(
+        title="Edges (Sobel)", family="control", attribute=sobel, passes=_free, signed=False, reference=_CONTROL,
+        idea="The image's own edges. A map that looks like it may show the picture and not the network.",
+        equation=r"A = \sqrt{(S_x * g)^2 + (S_y * g)^2}", limits="It knows the image but not the network."),
+}

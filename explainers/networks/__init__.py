@@ -1,0 +1,1 @@
+"""What a classifier is, and the families of networks that can become one."""

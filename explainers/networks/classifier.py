@@ -1,0 +1,247 @@
+"""A classifier: a frozen network and all that it takes to use it.
+
+Nothing here ever changes the network: weights never require gradients, nothing is hung on its modules, and every walk
+keeps its state to itself. So one classifier serves any number of threads.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from explainers.contract import ExplainerError, Method, Passes, Target
+from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Rule, Shape, feature_layers
+from explainers.networks.preprocessing import Preprocessing
+
+
+class Meter:
+    """Counts the images that one explanation sends through the network, and the gradients that it sends back."""
+
+    def __init__(self) -> None:
+        self.passes = Passes()
+
+    def forward(self, images: float) -> None:
+        self.passes += Passes(forward=images)
+
+    def backward(self, gradient: Tensor) -> None:
+        self.passes += Passes(backward=gradient.shape[0])
+
+
+class Classifier:
+    """A network with its name, class names, preprocessing, fingerprint and canonical graph.
+
+    ``graph`` is None for a network that cannot be traced; ``untraceable`` then says why, and the methods that need only
+    logits and gradients still work. ``reference`` names the procedural images it was trained on, or is empty.
+    """
+
+    def __init__(self, module: nn.Module, *, name: str, title: str, categories: Iterable[str],
+                 preprocessing: Preprocessing, device: torch.device | str = "cpu", reference: str = ""):
+        self.name, self.title, self.reference = name, title, reference
+        self.categories = tuple(categories)
+        self.preprocessing = preprocessing
+        self.device = torch.device(device)
+        self.meter: Meter | None = None
+        self._measuring = threading.Lock()
+        module = module.eval()
+        self.fingerprint = _fingerprint(module, preprocessing)
+        self.untraceable = ""
+        try:
+            self.graph: Graph | None = Graph(module)
+            self.module: nn.Module = self.graph.module.to(self.device)
+        except Exception as error:  # torch.fx raises many kinds; each only switches off the methods that need a graph
+            self.graph = None
+            self.untraceable = f"torch.fx cannot trace it ({type(error).__name__}: {error})"
+            self.module = _frozen_copy(module).to(self.device)
+
+    @property
+    def channels(self) -> int:
+        return len(self.preprocessing.mean)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        return self.preprocessing.crop, self.preprocessing.crop
+
+    def preprocess(self, image: Image.Image, fit: str = "crop") -> Tensor:
+        """(1, C, H, W) float32, normalised, on the network's device. ``fit``: ``crop``, or ``stretch`` without a crop."""
+        return self.preprocessing.tensor(image, fit).to(self.device)
+
+    def seen(self, image: Image.Image) -> Image.Image:
+        """The RGB picture that the network sees, at its input size."""
+        return self.preprocessing.seen(image).convert("RGB")
+
+    def crop_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The part of a picture of ``size`` (width, height) that is seen: left, top, right, bottom."""
+        return self.preprocessing.crop_box(size)
+
+    def logits(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN) -> Tensor:
+        """(N, K) logits of a batch (N, C, H, W); ``rules`` replace what happens at some kinds of layers."""
+        return self.walk(x, rules)
+
+    def walk(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN, *, start: str | None = None, stop: str | None = None) -> Tensor:
+        """Run the network, or the part of it from node ``start`` to node ``stop``. Counted as one pass from its start."""
+        self._check(x, start)
+        if self.graph is None:
+            if rules or start or stop:
+                raise ExplainerError(f"{self.title} has no graph to walk: {self.untraceable}.")
+            out = self.module(x)
+        else:
+            out = self.graph.run(x, rules, start=start, stop=stop)
+        if self.meter is not None:
+            if start is None:
+                self.meter.forward(x.shape[0])
+            if stop is None and out.requires_grad:
+                out.register_hook(self.meter.backward)
+        return out
+
+    def _check(self, x: Tensor, start: str | None) -> None:
+        expected = (self.channels, *self.input_size)
+        if start is None and tuple(x.shape[1:]) != expected:
+            raise ExplainerError(
+                f"{self.title} takes images of shape (N, {', '.join(map(str, expected))}), not {tuple(x.shape)}: "
+                "make them with its preprocess().")
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(N, K) softmax probabilities."""
+        with torch.inference_mode():
+            return self.logits(x).softmax(-1)
+
+    def score(self, logits: Tensor, target: Target) -> Tensor:
+        """(N,) the logit of the target class, or logit a - logit b for a contrast."""
+        if isinstance(target, tuple):
+            return logits[:, target[0]] - logits[:, target[1]]
+        return logits[:, target]
+
+    def gradient(self, x: Tensor, target: Target, rules: Mapping[str, Rule] = PLAIN) -> Tensor:
+        """(N, C, H, W): for each image the gradient of its own target logit, with the layers' rules replaced."""
+        x = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            total = self.score(self.logits(x, rules), target).sum()
+            return torch.autograd.grad(total, x)[0]
+
+    def target(self, x: Tensor, target: Target | None) -> Target:
+        """The target in its checked form; None becomes the top-1 class of ``x``. Raises ExplainerError."""
+        if target is None:
+            return int(self.predict(x[:1])[0].argmax())
+        classes = tuple(target) if isinstance(target, (tuple, list)) else (target,)
+        for index in classes:
+            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.categories):
+                raise ExplainerError(f"{self.title} has classes 0 to {len(self.categories) - 1}; {index!r} is none of them.")
+        if len(classes) == 2 and classes[0] == classes[1]:
+            raise ExplainerError("A contrast needs two different classes.")
+        if len(classes) > 2:
+            raise ExplainerError(f"A target is one class or a pair of classes, not {len(classes)}.")
+        return classes[0] if len(classes) == 1 else classes
+
+    def metered(self) -> Classifier:
+        """A view of this classifier with a pass counter of its own; the weights are shared."""
+        view = copy.copy(self)
+        view.meter = Meter()
+        return view
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """What each node of the graph gives for one image."""
+        if self.graph is None:
+            return {}
+        return self.graph.measure(torch.zeros(1, self.channels, *self.input_size, device=self.device))
+
+    @cached_property
+    def features(self) -> FeatureLayers:
+        """The spatial feature layers and the default one."""
+        if self.graph is None:
+            return FeatureLayers({}, None)
+        return feature_layers(self.graph, self.shapes)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the feature layers, from the image to the head."""
+        return tuple(self.features.sizes)
+
+    def feature_layer(self, name: str) -> str:
+        """The node for a ``layer`` parameter. Raises ExplainerError for a name that is no feature layer."""
+        if name == "auto" and self.features.default:
+            return self.features.default
+        if name not in self.features.sizes:
+            raise ExplainerError(f"{self.title} has no feature layer {name!r}; it has {', '.join(self.layers) or 'none'}.")
+        return name
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        """The bytes of all activations of one image in float32, a measure of the memory that an image takes."""
+        numbers = sum(torch.Size(shape.size).numel() for shape in self.shapes.values())
+        return 4 * max(numbers, 20 * self.channels * self.input_size[0] * self.input_size[1])
+
+    def lacks(self, method: Method) -> str | None:
+        """Why a method cannot explain this network, in one sentence; None if it can."""
+        for need in method.needs:
+            reason = getattr(self, f"_lacks_{need}")()
+            if reason:
+                return f"{method.title} needs {reason}."
+        return None
+
+    def _lacks_graph(self) -> str | None:
+        return f"a network whose layers can be walked, but {self.untraceable}" if self.graph is None else None
+
+    def _lacks_relu(self) -> str | None:
+        if self.graph is not None and (self.graph.named("relu") or self.graph.named("relu6")):
+            return None
+        return "ReLU activations, and this network has none that can be found"
+
+    def _lacks_features(self) -> str | None:
+        return None if self.features.default else "a spatial feature map before the head, and this network has none"
+
+    def pass_seconds(self) -> Passes:
+        """Measured seconds of one image forward, and of one backward, at the batch size that methods use."""
+        with self._measuring:
+            return self._pass_seconds
+
+    @cached_property
+    def _pass_seconds(self) -> Passes:
+        batch = 4
+        x = torch.zeros(batch, self.channels, *self.input_size, device=self.device)
+        self._timed_pass(x[:1])
+        forward, both = self._timed_pass(x)
+        return Passes(forward / batch, (both - forward) / batch)
+
+    def _timed_pass(self, x: Tensor) -> tuple[float, float]:
+        x = x.clone().requires_grad_(True)
+        self._wait()
+        begin = time.perf_counter()
+        with torch.enable_grad():
+            total = self.logits(x)[:, 0].sum()
+            self._wait()
+            middle = time.perf_counter()
+            torch.autograd.grad(total, x)
+        self._wait()
+        return middle - begin, time.perf_counter() - begin
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+
+def _frozen_copy(module: nn.Module) -> nn.Module:
+    frozen = copy.deepcopy(module).eval().requires_grad_(False)
+    for part in frozen.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False
+    return frozen
+
+
+def _fingerprint(module: nn.Module, preprocessing: Preprocessing) -> str:
+    """sha256 over everything that decides the logits: the layers, their settings, the weights, the preprocessing."""
+    digest = hashlib.sha256(f"{module}\n{preprocessing}".encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,51 @@
+"""Where a network runs, and how exactly."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+from explainers.contract import ExplainerError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def choose(name: str | torch.device | None = None) -> torch.device:
+    """The named device, or CUDA, else Apple's MPS, else the CPU. Raises ExplainerError for one that is not there.
+
+    On CUDA, TF32 is switched off for the whole process: its 10-bit products move maps by more than methods differ.
+    """
+    device = torch.device(name) if name is not None else _best()
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise ExplainerError(f"There is no device {device} on this machine; there is {', '.join(k for k, v in there.items() if v)}.")
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+    if device.type == "cpu":
+        _keep_large_blocks()
+    return device
+
+
+def _best() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _keep_large_blocks() -> None:
+    """Let glibc keep freed memory for the next pass.
+
+    By default it hands every block above 32 MiB back to the kernel, which then clears the same pages again for each layer of
+    each pass: with batches of images that took longer than the convolutions.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -1,0 +1,192 @@
+"""The five small classifiers that come with the package: three for scenes, two for digits.
+
+They are ordinary torch modules, each with the structure that some attribution method needs or stumbles over: a VGG
+with biases and a dense head, a residual network that calls one ReLU module twice in a block (as torchvision's do),
+a bias-free VGG with no-implicit-bias normalisation for which f(a x) = a f(x), and the MLP and CNN of the MIP-IN paper.
+Their weights lie in ``assets/networks`` as float16, the large dense matrices as 8-bit integers with one scale a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from explainers.data.scenes import CLASSES
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "networks"
+SCALE = ".row_scale"  # a tensor stored as int8 under `name` has its scales under `name + SCALE`
+
+
+@dataclass(frozen=True)
+class EmbeddedNetwork:
+    """What it takes to use one of the networks; pixels in [0, 1] are normalised as (x - mean) / std per channel."""
+
+    name: str
+    title: str
+    build: Callable[[], nn.Module]
+    channels: int
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    categories: tuple[str, ...]
+    reference: str  # "scenes" or "digits": what it was trained on
+
+
+class NIBBatchNorm2d(nn.Module):
+    """Batch normalisation without implicit bias: divides by the deviation, never subtracts the mean.
+
+    Training: y = gamma x / sqrt(Var_batch(x) + eps), the variance taken about the batch mean; evaluation uses the running
+    (unbiased) variance. Without mean and beta the layer stays a pure scale, so a bias-free network stays homogeneous.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            variance = x.var((0, 2, 3), unbiased=False)
+            count = x.numel() / x.shape[1]
+            self.running_var.lerp_(variance.detach() * (count / (count - 1)), self.momentum)
+        else:
+            variance = self.running_var
+        return x * (self.weight * torch.rsqrt(variance + self.eps))[:, None, None]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut; the one `relu` serves both places."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.relu = nn.ReLU()
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels_in != channels_out:
+            shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(out + shortcut)
+
+
+class ScenesResNet(nn.Module):
+    """A residual network for 128x128 scenes: a pooled stem to 32x32, then three blocks down to an 8x8 map."""
+
+    def __init__(self, classes: int = len(CLASSES)) -> None:
+        super().__init__()
+        stem = (nn.Conv2d(3, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2))
+        self.stem = nn.Sequential(*stem)
+        self.layer1 = ResidualBlock(16, 32, 2)
+        self.layer2 = ResidualBlock(32, 64, 1)
+        self.layer3 = ResidualBlock(64, 128, 2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(128, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)  # (B, 16, 32, 32)
+        x = self.layer3(self.layer2(self.layer1(x)))  # (B, 128, 8, 8)
+        return self.fc(torch.flatten(self.avgpool(x), 1))
+
+
+def _vgg(biased: bool, normalised: bool, hidden: int = 128) -> nn.Module:
+    """Convolution blocks, 128 -> 4 pixels, and a dense head; the last map before its pool is 8x8."""
+    widths = (16, "M", 32, "M", 64, 64, "M", 96, "M")
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in widths:
+        if width == "M":
+            layers.append(nn.MaxPool2d(2))
+            continue
+        # The first convolution steps by two: at full size, its pool alone would cost as much as all that follows.
+        kernel, stride = (5, 2) if channels == 3 else (3, 1)
+        layers.append(nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=biased))
+        if normalised:
+            layers.append(NIBBatchNorm2d(width))
+        layers.append(nn.ReLU())
+        channels = width
+    head = (
+        nn.Flatten(),
+        nn.Linear(channels * 4 * 4, hidden, bias=biased),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Linear(hidden, len(CLASSES), bias=biased),
+    )
+    return nn.Sequential(*layers, *head)
+
+
+def _scenes_vgg() -> nn.Module:
+    return _vgg(biased=True, normalised=False)
+
+
+def _scenes_nib_vgg() -> nn.Module:
+    return _vgg(biased=False, normalised=True)
+
+
+def _digits_mlp() -> nn.Module:
+    """MLP-M of the MIP-IN paper: 784-512-512-10."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(512, 10),
+    )  # fmt: skip
+
+
+def _digits_cnn() -> nn.Module:
+    """CNN-M of the MIP-IN paper: two unpadded convolutions, one pool, two dense layers."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5), nn.ReLU(),  # (B, 16, 24, 24)
+        nn.Conv2d(16, 64, 3), nn.ReLU(),  # (B, 64, 22, 22)
+        nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3),
+        nn.Linear(64 * 11 * 11, 512), nn.ReLU(), nn.Dropout(0.3),
+        nn.Linear(512, 10),
+    )  # fmt: skip
+
+
+def _scenes(name: str, title: str, build: Callable[[], nn.Module]) -> EmbeddedNetwork:
+    return EmbeddedNetwork(name, title, build, 3, 128, (0.45, 0.45, 0.45), (0.25, 0.25, 0.25), CLASSES, "scenes")
+
+
+def _digits(name: str, title: str, build: Callable[[], nn.Module]) -> EmbeddedNetwork:
+    # The MIP-IN paper feeds MNIST scaled to [0, 1] as it is.
+    return EmbeddedNetwork(name, title, build, 1, 28, (0.0,), (1.0,), tuple("0123456789"), "digits")
+
+
+EMBEDDED: dict[str, EmbeddedNetwork] = {
+    network.name: network
+    for network in (
+        _scenes("scenes_vgg", "Scenes: VGG with biases", _scenes_vgg),
+        _scenes("scenes_resnet", "Scenes: residual network", ScenesResNet),
+        _scenes("scenes_nib_vgg", "Scenes: VGG without biases (NIB)", _scenes_nib_vgg),
+        _digits("digits_mlp", "Digits: MLP-M of MIP-IN", _digits_mlp),
+        _digits("digits_cnn", "Digits: CNN-M of MIP-IN", _digits_cnn),
+    )
+}
+
+
+def load_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """The state dict of an embedded network as float32, unpacked from its small file."""
+    if name not in EMBEDDED:
+        raise KeyError(f"no embedded network is called {name!r}; there are {', '.join(EMBEDDED)}")
+    stored = load_file(folder / f"{name}.safetensors")
+    weights = {}
+    for key, value in stored.items():
+        if key.endswith(SCALE):
+            continue
+        weights[key] = value.float()
+        if value.dtype == torch.int8:
+            weights[key] *= stored[key + SCALE].float()[:, None]
+    return weights

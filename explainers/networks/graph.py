@@ -1,0 +1,235 @@
+"""The canonical graph of a network, and how to walk it.
+
+A network is traced once, from a private copy, into a graph in which every ReLU call is a node of its own and nothing
+works in place. Methods that change what happens at some layers walk this graph with ``rules``: a mapping from a node's
+kind to a function ``rule(call, *inputs)`` that is used in place of the layer. Nothing is hung on a module, so any
+number of threads can walk one graph at the same time.
+
+    def guided(call, x):                         # guided backpropagation in one rule
+        return GuidedReLU.apply(x)
+    graph.run(x, rules={"relu": guided})
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+Rule = Callable[..., Any]
+PLAIN: Mapping[str, Rule] = {}
+
+_MODULE_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), "conv"),
+    (nn.Linear, "linear"),
+    ((nn.MaxPool2d, nn.AdaptiveMaxPool2d), "max_pool"),
+    ((nn.AvgPool2d, nn.AdaptiveAvgPool2d), "avg_pool"),
+    (nn.modules.batchnorm._BatchNorm, "batch_norm"),
+    (nn.Flatten, "flatten"),
+    ((nn.Identity, nn.Dropout, nn.Dropout2d), "identity"),
+    ((nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU, nn.Softmax), "nonlinear"),
+)
+_FUNCTION_KINDS: dict[Any, str] = {
+    F.relu: "relu", F.relu6: "relu6", operator.add: "add", torch.add: "add", torch.cat: "cat", torch.flatten: "flatten",
+    F.max_pool2d: "max_pool", F.avg_pool2d: "avg_pool", F.adaptive_avg_pool2d: "avg_pool", F.gelu: "nonlinear",
+    F.silu: "nonlinear", F.hardswish: "nonlinear", F.softmax: "nonlinear", torch.sigmoid: "nonlinear",
+}
+_OUT_OF_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, torch.relu: F.relu, torch.relu_: F.relu,
+                 F.relu_: F.relu}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node while it runs: ``name`` is unique in the graph, ``plain`` does what the layer itself would do."""
+
+    name: str
+    kind: str
+    module: nn.Module | None
+    plain: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one node gives for one image."""
+
+    size: tuple[int, ...]  # without the batch
+    macs: int  # multiplications of a conv or dense layer, else 0
+
+
+class Graph:
+    """A frozen, functional copy of a network. Raises ``fx.proxy.TraceError`` and the like where tracing fails."""
+
+    def __init__(self, module: nn.Module):
+        self.module = fx.symbolic_trace(copy.deepcopy(module).eval().requires_grad_(False))
+        _canonicalise(self.module)
+        self.nodes = {node.name: node for node in self.module.graph.nodes}
+        self.kinds = {name: _kind(node, self.module) for name, node in self.nodes.items()}
+        self.output = next(n for n in self.module.graph.nodes if n.op == "output").args[0].name
+        self._plan = lru_cache(maxsize=64)(self._make_plan)
+
+    def run(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN, *, start: str | None = None, stop: str | None = None,
+            keep: Iterable[str] = ()) -> Any:
+        """Walk from the input, or from node ``start`` whose value is ``x``, to node ``stop`` (the logits by default).
+
+        With ``keep`` it returns ``(value, {name: value})`` for the named nodes.
+        """
+        stop = stop or self.output
+        start = start or next(name for name, node in self.nodes.items() if node.op == "placeholder")
+        walk = fx.Interpreter(self.module, garbage_collect_values=False)
+        walk.env = {self.nodes[start]: x}
+        kept, wanted = {}, set(keep)
+        for node, spent in self._plan(start, stop):
+            if node.name != start:
+                walk.env[node] = self._step(walk, node, rules)
+            if node.name in wanted:
+                kept[node.name] = walk.env[node]
+            for dead in spent:
+                del walk.env[dead]
+        value = walk.env[self.nodes[stop]]
+        return (value, kept) if wanted else value
+
+    def _step(self, walk: fx.Interpreter, node: fx.Node, rules: Mapping[str, Rule]) -> Any:
+        rule = rules.get(self.kinds[node.name])
+        if rule is None:
+            return walk.run_node(node)
+        args, kwargs = walk.fetch_args_kwargs_from_env(node)
+        module = self.module.get_submodule(node.target) if node.op == "call_module" else None
+        extra = [a for a in args if not isinstance(a, (Tensor, list, tuple))]
+
+        def plain(*inputs: Any) -> Any:
+            return getattr(walk, node.op)(node.target, (*inputs, *extra), kwargs)
+
+        inputs = [a for a in args if isinstance(a, (Tensor, list, tuple))]
+        return rule(Call(node.name, self.kinds[node.name], module, plain), *inputs)
+
+    def _make_plan(self, start: str, stop: str) -> list[tuple[fx.Node, tuple[fx.Node, ...]]]:
+        """The nodes between start and stop, each with those whose value is last used there."""
+        first, last = self.nodes[start], self.nodes[stop]
+        needed: set[fx.Node] = set()
+        open_nodes = [last]
+        while open_nodes:
+            node = open_nodes.pop()
+            if node not in needed:
+                needed.add(node)
+                open_nodes += [] if node is first else node.all_input_nodes
+        if first not in needed:
+            raise ValueError(f"{stop} does not depend on {start}")
+        order = [node for node in self.module.graph.nodes if node in needed]
+        unfed = [node.name for node in order if node.op == "placeholder" and node is not first]
+        if unfed:
+            raise ValueError(f"{stop} can be reached around {start}, from {unfed[0]}")
+        last_use: dict[fx.Node, fx.Node] = {}
+        for node in order:
+            if node is not first:
+                last_use.update(dict.fromkeys(node.all_input_nodes, node))
+        spent: dict[fx.Node, list[fx.Node]] = {}
+        for node, user in last_use.items():
+            if node is not last:
+                spent.setdefault(user, []).append(node)
+        return [(node, tuple(spent.get(node, ()))) for node in order]
+
+    def commands(self, name: str) -> bool:
+        """Whether the logits depend on the image through this node alone."""
+        try:
+            self._plan(name, self.output)
+        except ValueError:
+            return False
+        return True
+
+    def named(self, kind: str) -> tuple[str, ...]:
+        """The names of all nodes of a kind, in the order in which they run."""
+        return tuple(name for name, found in self.kinds.items() if found == kind)
+
+    def measure(self, x: Tensor) -> dict[str, Shape]:
+        """What each node gives for the image ``x`` (1, C, H, W); one forward pass."""
+        names = [name for name, node in self.nodes.items() if node.op not in {"output", "get_attr"}]
+        with torch.inference_mode():
+            _, values = self.run(x, keep=names)
+        return {
+            name: Shape(tuple(value.shape[1:]), self._macs(name, value))
+            for name, value in values.items() if isinstance(value, Tensor)
+        }
+
+    def _macs(self, name: str, value: Tensor) -> int:
+        node = self.nodes[name]
+        if node.op != "call_module" or self.kinds[name] not in {"conv", "linear"}:
+            return 0
+        weight = self.module.get_submodule(node.target).weight
+        return value[0].numel() * prod(weight.shape[1:])
+
+
+@dataclass(frozen=True)
+class FeatureLayers:
+    """The layers that still have a spatial extent, by node name, and the one that class activation maps use."""
+
+    sizes: Mapping[str, tuple[int, ...]]  # (C, h, w)
+    default: str | None
+
+
+def feature_layers(graph: Graph, shapes: Mapping[str, Shape]) -> FeatureLayers:
+    """Layers that feature-map methods can use. The default is the last activation before the head's pooling.
+
+    For torchvision's VGG that is the ReLU before the last pool (14 x 14), for its ResNet the output of layer4, for
+    SqueezeNet the last fire module (13 x 13): the layers that the papers and TorchRay use.
+    """
+    useful = {"relu", "relu6", "add", "cat", "conv", "batch_norm", "nonlinear", "max_pool", "other"}
+    spatial = {  # inputs are square, so (C, h, h); Swin's (h, h, C) stays out
+        name: shape.size for name, shape in shapes.items()
+        if len(shape.size) == 3 and shape.size[1] == shape.size[2] > 1 and graph.kinds[name] in useful
+    }
+    weighted = [name for name in graph.nodes if graph.kinds[name] in {"conv", "linear"}]
+    order = list(graph.nodes)
+    head = order.index(weighted[-1]) if weighted else 0
+    before_head = [n for n in spatial if order.index(n) < head and graph.kinds[n] not in {"conv", "max_pool"}]
+    spatial = {name: size for name, size in spatial.items() if graph.commands(name)}
+    default = next((name for name in reversed(before_head) if name in spatial), None)
+    return FeatureLayers(spatial, default)
+
+
+def _canonicalise(traced: fx.GraphModule) -> None:
+    for module in traced.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    for node in list(traced.graph.nodes):
+        module = traced.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(module, (nn.ReLU, nn.ReLU6)):
+            _replace(traced, node, F.relu if isinstance(module, nn.ReLU) else F.relu6, node.args[:1])
+        elif node.op == "call_method" and node.target in {"relu", "relu_"}:
+            _replace(traced, node, F.relu, node.args[:1])
+        elif node.op == "call_method" and node.target in {"add", "add_"} and len(node.args) == 2:
+            _replace(traced, node, operator.add, node.args)
+        elif node.op == "call_function":
+            node.target = _OUT_OF_PLACE.get(node.target, node.target)
+            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
+            if node.target in {F.relu, F.relu6}:
+                node.args = node.args[:1]
+    traced.graph.lint()
+    traced.recompile()
+
+
+def _replace(traced: fx.GraphModule, node: fx.Node, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    with traced.graph.inserting_after(node):
+        new = traced.graph.call_function(function, args)
+    node.replace_all_uses_with(new)
+    name = node.name
+    traced.graph.erase_node(node)
+    new.name = name
+
+
+def _kind(node: fx.Node, traced: fx.GraphModule) -> str:
+    if node.op == "call_module":
+        module = traced.get_submodule(node.target)
+        return next((kind for types, kind in _MODULE_KINDS if isinstance(module, types)), "other")
+    if node.op == "call_function":
+        return _FUNCTION_KINDS.get(node.target, "other")
+    if node.op == "call_method":
+        return {"flatten": "flatten", "view": "flatten", "reshape": "flatten"}.get(node.target, "other")
+    return node.op  # placeholder, output, get_attr

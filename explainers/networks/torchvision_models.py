@@ -1,0 +1,126 @@
+"""torchvision's ImageNet classifiers, with the weights that torchvision publishes for them.
+
+Where several are published, IMAGENET1K_V1 is taken: the recipe that the attribution papers measured. Nothing is downloaded
+unless ``load`` is called, and a file that torch has downloaded before is found again in its cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explainers.contract import ExplainerError
+from explainers.networks.checkpoints import read_weights
+from explainers.networks.preprocessing import Preprocessing
+
+DownloadProgress = Callable[[int, int], Any]
+
+# The picker's choice, with each one's title and published file. A test holds the files against torchvision's own table.
+OFFERED: dict[str, tuple[str, str]] = {
+    "squeezenet1_0": ("SqueezeNet 1.0", "squeezenet1_0-b66bff10.pth"),
+    "mobilenet_v2": ("MobileNetV2", "mobilenet_v2-b0353104.pth"),
+    "mobilenet_v3_large": ("MobileNetV3 Large", "mobilenet_v3_large-8738ca79.pth"),
+    "resnet18": ("ResNet-18", "resnet18-f37072fd.pth"),
+    "resnet50": ("ResNet-50", "resnet50-0676ba61.pth"),
+    "vgg16": ("VGG16", "vgg16-397923af.pth"),
+    "vgg19": ("VGG19", "vgg19-dcbb9e9d.pth"),
+    "densenet121": ("DenseNet-121", "densenet121-a639ec97.pth"),
+    "efficientnet_b0": ("EfficientNet-B0", "efficientnet_b0_rwightman-7f5810bc.pth"),
+    "convnext_tiny": ("ConvNeXt Tiny", "convnext_tiny-983f1562.pth"),
+    "vit_b_16": ("ViT-B/16", "vit_b_16-c867db91.pth"),
+    "swin_t": ("Swin-T", "swin_t-704ceda3.pth"),
+}
+
+
+def is_downloaded(name: str) -> bool:
+    """Whether an offered network's weights lie in torch's cache."""
+    return (_cache() / OFFERED[name][1]).is_file()
+
+
+def _cache() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _torchvision() -> Any:
+    """Imported when a torchvision network is asked for: it takes longer to import than the embedded networks to run."""
+    from explainers.networks.torchvision_guard import torchvision
+    return torchvision
+
+
+def architectures() -> tuple[str, ...]:
+    """The names of all image classifiers that torchvision can build."""
+    models = _torchvision().models
+    return tuple(models.list_models(module=models))
+
+
+def build(name: str, classes: int = 1000) -> nn.Module:
+    """An untrained network. Raises ExplainerError for a name that torchvision does not know."""
+    models = _torchvision().models
+    if name not in architectures():
+        raise ExplainerError(f"torchvision has no classifier {name!r}; names are written like 'resnet50' or 'vgg16'.")
+    extra = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
+    return models.get_model(name, weights=None, num_classes=classes, **extra)
+
+
+def published(name: str, weights: str = "IMAGENET1K_V1") -> Any:
+    """torchvision's entry for published weights: url, transforms, meta."""
+    known = {entry.name: entry for entry in _torchvision().models.get_model_weights(name)}
+    if weights not in known:
+        raise ExplainerError(f"torchvision publishes {', '.join(known)} for {name}, not {weights!r}.")
+    return known[weights]
+
+
+def preprocessing(name: str) -> Preprocessing:
+    """What torchvision's own transforms do for this architecture."""
+    preset = published(name).transforms()
+    return Preprocessing(preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std),
+                         preset.interpolation.value)
+
+
+def imagenet_categories(name: str) -> tuple[str, ...]:
+    return tuple(published(name).meta["categories"])
+
+
+def published_weights(name: str, weights: str, progress: DownloadProgress | None) -> dict[str, Tensor]:
+    """The published weights, from torch's cache or downloaded into it. Raises ExplainerError without a network."""
+    url = published(name, weights).url
+    path = _cache() / url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        _download(url, path, name, progress)
+    return read_weights(path)
+
+
+def _download(url: str, path: Path, name: str, progress: DownloadProgress | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=30) as answer:
+            total, done = int(answer.headers.get("Content-Length") or 0), 0
+            while block := answer.read(2**18):
+                file.write(block)
+                digest.update(block)
+                done += len(block)
+                if progress is not None:
+                    progress(done, total)
+        promised = re.search(r"-([0-9a-f]{8,})\.", path.name)
+        if promised and not digest.hexdigest().startswith(promised[1]):
+            raise ExplainerError(f"The downloaded weights of {name} are damaged (their checksum is wrong); try again.")
+        os.replace(partial, path)
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise ExplainerError(
+            f"The weights of {name} are not on this machine and could not be downloaded ({reason}): "
+            "connect to the network and try again, or give a checkpoint file.") from error
+    finally:
+        Path(partial).unlink(missing_ok=True)

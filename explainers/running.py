@@ -1,0 +1,179 @@
+"""From a request to an attribution: the cache, a turn on the device, progress, stop.
+
+``explain`` computes; an ``Engine`` remembers as well. A ``Request`` says everything that decides a map, so it is the
+cache key, the name of a download and the content of a link.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explainers.caching import MapCache
+from explainers.context import Context, Progress, report
+from explainers.contract import Attribution, Method, Passes, RawMap, Target, UnsupportedError, health
+from explainers.methods import method as find_method
+from explainers.networks.classifier import Classifier
+
+_TICK_SECONDS = 0.1
+_SHARED_SCENES = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides a map. ``network`` and ``image`` are sha256 digests; ``precision`` is "float32"."""
+
+    network: str
+    image: str
+    target: Target
+    method: str
+    version: int
+    params: tuple[tuple[str, Any], ...]
+    seed: int
+    device: str
+    precision: str = "float32"
+
+    @property
+    def key(self) -> str:
+        """A sha256 hex digest: equal requests, and only they, share it."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run is going to cost: passes, and seconds estimated from this network's measured pass time."""
+
+    passes: Passes
+    seconds: float
+
+
+def explain(network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
+            progress: Progress | None = None, **params: Any) -> Attribution:
+    """Explain one image with one method.
+
+    x: (1, C, H, W), preprocessed. target: a class index, ``(a, b)`` for logit a - logit b, or None for the top-1 class.
+    progress: ``progress(done, total, preview)``, which returns False, or raises, to stop. params: the method's own.
+    Raises ExplainerError (an unknown method, target or parameter, a network that the method cannot explain) and Cancelled.
+    """
+    chosen = find_method(method)
+    return _compute(network, _one_image(network, x), chosen, network.target(x, target), chosen.settings(**params), seed,
+                    progress, {})
+
+
+def _one_image(network: Classifier, x: Tensor) -> Tensor:
+    if x.ndim != 4 or x.shape[0] != 1:
+        raise UnsupportedError(f"One image at a time: x must have shape (1, C, H, W), not {tuple(x.shape)}.")
+    if not torch.isfinite(x).all():
+        raise UnsupportedError("The image has values that are not finite; preprocess it again.")
+    return x.detach().to(network.device, torch.float32)
+
+
+def _compute(network: Classifier, x: Tensor, method: Method, target: Target, settings: Any, seed: int,
+             progress: Progress | None, shared: dict[Any, Any]) -> Attribution:
+    reason = network.lacks(method)
+    if reason:
+        raise UnsupportedError(reason)
+    view = network.metered()
+    context = Context(view, seed, progress, shared)
+    begin = time.perf_counter()
+    context.progress(0, 1)
+    found: RawMap = method.attribute(view, x, target, settings, context)
+    native = found.native.detach().to("cpu", torch.float32).contiguous().clone()
+    seconds = time.perf_counter() - begin
+    context.progress(1, 1)
+    return Attribution(
+        native=native, method=method.key, target=target, params=dataclasses.asdict(settings), seed=seed,
+        network=network.name, input_size=network.input_size, signed=method.signed and found.signed,
+        reduction=found.reduction, upsample=method.upsample, passes=view.meter.passes + context.reused, seconds=seconds,
+        flags=health(native), extras=found.extras)
+
+
+class Engine:
+    """Explains with a memory: maps are cached, and one run at a time has the device.
+
+    Methods of the same image and network share what they can (one backward pass serves the whole gradient family).
+    """
+
+    def __init__(self, cache: MapCache | None = None):
+        self.cache = cache or MapCache(None)
+        self.runs = 0
+        self._turn = threading.Lock()
+        self._shared: OrderedDict[Any, dict[Any, Any]] = OrderedDict()
+
+    def explain(self, network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
+                progress: Progress | None = None, **params: Any) -> Attribution:
+        """As ``explainers.explain``, but a map that was computed before comes from the cache, bit for bit."""
+        x = _one_image(network, x)
+        chosen = find_method(method)
+        settings = chosen.settings(**params)
+        target = network.target(x, target)
+        request = self._request(network, x, chosen, target, settings, seed)
+        known = self.cache.get(request.key)
+        if known is not None:
+            return known
+        with self._device_turn(progress):
+            known = self.cache.get(request.key)  # another session may have computed it while this one waited
+            if known is not None:
+                return known
+            shared = self._shared_by(network, request.image)
+            found = _compute(network, x, chosen, target, settings, seed, progress, shared)
+            self.runs += 1
+        self.cache.put(request.key, found)
+        return found
+
+    def cached(self, network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
+               **params: Any) -> Attribution | None:
+        """The map if it is in the cache; nothing is computed but, without a target, the prediction."""
+        x = _one_image(network, x)
+        chosen = find_method(method)
+        request = self._request(network, x, chosen, network.target(x, target), chosen.settings(**params), seed)
+        return self.cache.get(request.key)
+
+    def cost(self, network: Classifier, method: str, **params: Any) -> Cost:
+        """The passes of a run and its estimated seconds. The first call for a network measures its passes."""
+        chosen = find_method(method)
+        passes = chosen.passes(chosen.settings(**params))
+        if not passes.forward and not passes.backward:
+            return Cost(passes, 0.0)
+        each = network.pass_seconds()
+        return Cost(passes, passes.forward * each.forward + passes.backward * each.backward)
+
+    def _request(self, network: Classifier, x: Tensor, method: Method, target: Target, settings: Any, seed: int) -> Request:
+        return Request(network.fingerprint, image_digest(x), target, method.key, method.version,
+                       tuple(sorted(dataclasses.asdict(settings).items())), seed, network.device.type)
+
+    def _shared_by(self, network: Classifier, image: str) -> dict[Any, Any]:
+        """What methods of this network and image have computed and may reuse; the last few images are remembered."""
+        place = (network.fingerprint, network.device.type, image)
+        shared = self._shared.setdefault(place, {})
+        self._shared.move_to_end(place)
+        while len(self._shared) > _SHARED_SCENES:
+            self._shared.popitem(last=False)
+        return shared
+
+    @contextmanager
+    def _device_turn(self, progress: Progress | None) -> Iterator[None]:
+        """Wait for the device politely: a run that was abandoned meanwhile leaves the queue within a tick."""
+        while not self._turn.acquire(timeout=_TICK_SECONDS):
+            report(progress, 0, 1)
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+
+def image_digest(x: Tensor) -> str:
+    """sha256 of a preprocessed image: its shape and its float32 bytes."""
+    data = x.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.sha256(str(tuple(data.shape)).encode() + data.numpy().tobytes()).hexdigest()
