@@ -128,8 +128,8 @@ class Engine:
                 return known
             shared = self._shared_by(network, request.image)
             found = _compute(network, x, chosen, target, settings, seed, progress, shared)
+            self.cache.put(request.key, found)
             self.runs += 1
-        self.cache.put(request.key, found)
         return found
 
     def cached(self, network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,

@@ -63,7 +63,7 @@ def everything() -> Attribution:
     noise[0, 0, :4] = torch.tensor([float("nan"), float("inf"), -0.0, 1e-45])
     extras = {
         "mask": noise.transpose(0, 2),  # not contiguous
-        "same memory": noise[1:],
+        "same memory": [noise, noise, noise[1:]],
         "kinds": [noise.half(), noise.bfloat16(), noise.double(), torch.arange(4), torch.tensor([True, False])],
         "scalar": torch.tensor(2.5),
         "none left": torch.zeros(0, 3),

@@ -24,8 +24,10 @@ def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     return centres[None, :], centres[:, None]
 
 
-def noise(rng: np.random.Generator, size: int, coarsest: int = 4, octaves: int = 4, roughness: float = 0.5) -> np.ndarray:
-    """Cloudy noise (size, size), about N(0, 1/4): lattices of doubling fineness, each `roughness` times weaker."""
+def noise(
+    rng: np.random.Generator, size: int, coarsest: int = 4, octaves: int = 4, roughness: float = 0.5
+) -> np.ndarray:
+    """Cloudy noise (size, size), deviation near 0.5: lattices of doubling fineness, each `roughness` times weaker."""
     field, total = np.zeros((coarsest, coarsest), np.float32), 0.0
     for octave in range(octaves):
         cells = coarsest << octave
@@ -82,7 +84,9 @@ def bokeh(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
     return picture
 
 
-def _light_disc(picture: np.ndarray, centre: tuple[float, float], radius: float, strength: float, colour: np.ndarray) -> None:
+def _light_disc(
+    picture: np.ndarray, centre: tuple[float, float], radius: float, strength: float, colour: np.ndarray
+) -> None:
     size = picture.shape[0]
     reach = radius * 1.1
     part = window((centre[0] - reach, centre[1] - reach), (centre[0] + reach, centre[1] + reach), size)

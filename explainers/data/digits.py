@@ -1,6 +1,6 @@
 """Digits like MNIST's, from no data at all: white on black, 28x28, printed and penned.
 
-Half of the digits are printed in one of matplotlib's bundled fonts, half are written by a pen that follows a few
+A third of the digits are printed in one of matplotlib's bundled fonts, the others written by a pen that follows a few
 control points (an open four, a seven with and without a bar). All are then bent, slanted, thickened or thinned, and put
 into the frame as MNIST's authors did: scaled into a box of 20 pixels, centred by their mass. Networks trained on
 these read a good part of real handwriting.
@@ -46,7 +46,7 @@ def draw_batch(n: int, seed: int) -> tuple[Tensor, Tensor]:
 def _draw_chunk(seed: int, chunk: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((seed, chunk))
     labels = torch.from_numpy(rng.permutation(np.arange(_CHUNK) % 10))
-    written = torch.from_numpy(rng.random(_CHUNK) < 0.5)[:, None, None, None]
+    written = torch.from_numpy(rng.random(_CHUNK) < 0.65)[:, None, None, None]
     plates = torch.where(written, _write(rng, labels), _print(rng, labels))  # (B, 1, 64, 64)
     ink = _frame(_bend(rng, plates))  # (B, 1, 28, 28)
     gain, grain = _uniform(rng, 0.9, 1.25), _uniform(rng, 0.0, 0.03)
@@ -70,11 +70,10 @@ def _write(rng: np.random.Generator, labels: Tensor) -> Tensor:
     """Penned digits (B, 1, 64, 64): a soft round nib along a curve through shaken control points."""
     matrices, controls, of_digit = pen_matrices()
     variants = torch.tensor([rng.choice(of_digit[label]) for label in labels.tolist()])
-    shaken = controls[variants] + 0.035 * torch.from_numpy(
-        rng.standard_normal(controls[variants].shape, dtype=np.float32)
-    )
+    tremor = torch.from_numpy(rng.standard_normal(controls[variants].shape, dtype=np.float32))
+    shaken = controls[variants] + _uniform(rng, 0.005, 0.065)[:, 0] * tremor
     path = 0.2 + 0.6 * matrices[variants] @ shaken  # (B, P, 2) in the unit square
-    nib = _uniform(rng, 0.018, 0.042)[:, 0]  # (B, 1, 1)
+    nib = _uniform(rng, 0.014, 0.05)[:, 0]  # (B, 1, 1)
     pixels = (torch.arange(_PLATE) + 0.5) / _PLATE
     across, down = (torch.exp(-0.5 * ((path[:, :, k, None] - pixels) / nib) ** 2) for k in (0, 1))  # (B, P, 64)
     density = down.transpose(1, 2) @ across  # (B, 64, 64)
@@ -84,17 +83,18 @@ def _write(rng: np.random.Generator, labels: Tensor) -> Tensor:
 
 def _bend(rng: np.random.Generator, plates: Tensor) -> Tensor:
     """Turn, slant, stretch and locally bend each plate."""
-    turn, slant = _uniform(rng, -0.22, 0.22), _uniform(rng, -0.25, 0.45)
-    wide, tall = _uniform(rng, 0.75, 1.2), _uniform(rng, 0.85, 1.15)
+    turn, slant = _uniform(rng, -0.28, 0.28), _uniform(rng, -0.35, 0.6)
+    wide, tall = _uniform(rng, 0.65, 1.3), _uniform(rng, 0.8, 1.15)
     ticks = (torch.arange(_PLATE) + 0.5) / _PLATE * 2 - 1
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     x, y = x[None, None] / wide, y[None, None] / tall
     x = x + slant * y
     x, y = turn.cos() * x - turn.sin() * y, turn.sin() * x + turn.cos() * y
-    coarse = torch.from_numpy(rng.standard_normal((_CHUNK, 2, 5, 5), dtype=np.float32))
-    sway = F.interpolate(coarse, size=(_PLATE, _PLATE), mode="bicubic", align_corners=True)
-    sway = sway * _uniform(rng, 0.02, 0.075)
-    where = torch.cat((x, y), 1) + sway  # (B, 2, 64, 64)
+    where = torch.cat((x, y), 1)  # (B, 2, 64, 64)
+    for knots, strongest in ((4, 0.13), (7, 0.055)):
+        coarse = torch.from_numpy(rng.standard_normal((_CHUNK, 2, knots, knots), dtype=np.float32))
+        sway = F.interpolate(coarse, size=(_PLATE, _PLATE), mode="bicubic", align_corners=True)
+        where = where + sway * _uniform(rng, 0.01, strongest)
     return F.grid_sample(plates, where.permute(0, 2, 3, 1), align_corners=False)
 
 

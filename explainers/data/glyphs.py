@@ -2,7 +2,7 @@
 
 Each icon becomes four grey layers over the square [-REACH, REACH]^2, in units of the icon's longer side: its
 silhouette, the details drawn on it (a cat's whiskers, a flower's heart), a height for the light and a blurred
-footprint for the soft shadow. The sharp layers are kept as a pyramid, so a small object is as free of stair-steps as a large one.
+footprint for the soft shadow. The sharp layers are kept as a pyramid, so a small object is as smooth as a large one.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ the ground, so that every object can be told from its scene by a person as well 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,26 +19,28 @@ _HARMONIES = (180.0, 150.0, 210.0, 120.0, 240.0, 60.0, -60.0)  # degrees from th
 
 def oklch(lightness: float, chroma: float, hue: float) -> Colour:
     """sRGB in [0, 1] of an OKLCH colour (hue in degrees); colours outside the gamut lose chroma until they fit."""
-    while True:
-        rgb = _linear_rgb(lightness, chroma, hue)
-        if chroma < 0.01 or (rgb.min() > -1e-3 and rgb.max() < 1.001):
-            break
+    linear = _linear_rgb(lightness, chroma, hue)
+    while chroma >= 0.01 and (min(linear) < -1e-3 or max(linear) > 1.001):
         chroma *= 0.92
-    rgb = rgb.clip(0, 1)
-    encoded = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)
-    return tuple(float(v) for v in encoded)
+        linear = _linear_rgb(lightness, chroma, hue)
+    red, green, blue = (_encoded(min(1.0, max(0.0, value))) for value in linear)
+    return red, green, blue
 
 
-def _linear_rgb(lightness: float, chroma: float, hue: float) -> np.ndarray:
-    a, b = chroma * np.cos(np.radians(hue)), chroma * np.sin(np.radians(hue))
-    l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    s = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    return np.array((
-        4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
-        -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
-        -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s,
-    ))
+def _encoded(linear: float) -> float:
+    """The sRGB transfer curve."""
+    return 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
+
+
+def _linear_rgb(lightness: float, chroma: float, hue: float) -> Colour:
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    middle = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    red = 4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short
+    green = -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short
+    blue = -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,13 @@ def pick(rng: np.random.Generator, objects: int) -> Palette:
         oklch(middle, chroma, hue),
         oklch(min(0.95, middle + 0.13), chroma, hue + drift),
     )
-    accent_hue = hue + rng.choice((-70.0, 70.0, 110.0, -110.0))
+    accent_hue = hue + float(rng.choice((-70.0, 70.0, 110.0, -110.0)))
     accent = oklch(middle + rng.uniform(-0.06, 0.12), chroma + 0.02, accent_hue)
     clutter = tuple(
-        oklch(float(np.clip(middle + rng.uniform(-0.16, 0.22), 0.15, 0.93)), rng.uniform(0.04, 0.13), clutter_hue)
+        oklch(min(0.93, max(0.15, middle + rng.uniform(-0.16, 0.22))), rng.uniform(0.04, 0.13), clutter_hue)
         for clutter_hue in (accent_hue, hue + 25, hue - 35, hue + 180 + rng.uniform(-40, 40))
     )
-    offsets = rng.permutation(_HARMONIES)[:objects]
+    offsets = rng.permutation(_HARMONIES)[:objects].tolist()
     bodies = tuple(_body(rng, hue + offset + rng.uniform(-15, 15), dark) for offset in offsets)
     return Palette(ground, accent, clutter, bodies)
 

@@ -1,8 +1,8 @@
 """How a pen writes the ten digits: control points of strokes, and the smooth curves through them.
 
-Every way of writing a digit is a list of strokes, every stroke a list of points (x to the right, y down, the digit in the unit
-square). A curve through points is linear in the points, so each way of writing becomes one matrix, and a whole batch of
-shaken digits one matrix product.
+Every way of writing a digit is a list of strokes, every stroke a list of points (x to the right, y down, the digit in
+the unit square). A curve through points is linear in the points, so each way of writing becomes one matrix, and a
+whole batch of shaken digits one matrix product.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ WRITTEN: tuple[tuple[int, list[Stroke]], ...] = (
     (8, [[(0.78, 0.08), (0.4, 0.05), (0.3, 0.28), (0.58, 0.62), (0.52, 0.95), (0.26, 0.9), (0.36, 0.6), (0.66, 0.34),
           (0.78, 0.08)]]),
     (9, [[(0.72, 0.2), (0.46, 0.03), (0.26, 0.26), (0.44, 0.48), (0.7, 0.3), (0.72, 0.2), (0.68, 0.6), (0.6, 0.98)]]),
-    (9, [[(0.74, 0.14), (0.4, 0.06), (0.24, 0.32), (0.46, 0.46), (0.74, 0.14), (0.74, 0.14), (0.72, 0.5), (0.72, 0.98)]]),
+    (9, [[(0.74, 0.14), (0.4, 0.06), (0.24, 0.32), (0.46, 0.46), (0.74, 0.14), (0.74, 0.14), (0.72, 0.5),
+          (0.72, 0.98)]]),
     (9, [[(0.7, 0.22), (0.48, 0.02), (0.24, 0.24), (0.46, 0.5), (0.7, 0.24), (0.76, 0.6), (0.56, 0.96), (0.24, 0.9)]]),
 )  # fmt: skip
 

@@ -48,7 +48,7 @@ class Recipe:
 RECIPES = {
     "scenes_vgg": Recipe(20480, 8, 64, 3e-3, 0.05),
     "scenes_resnet": Recipe(20480, 8, 64, 4e-3, 0.05),
-    "scenes_nib_vgg": Recipe(20480, 8, 64, 3e-3, 0.05),
+    "scenes_nib_vgg": Recipe(20480, 6, 64, 3e-3, 0.05),
     "digits_mlp": Recipe(40000, 15, 128, 1e-3, 0.02),
     "digits_cnn": Recipe(40000, 5, 128, 1e-3, 0.02),
 }
@@ -196,7 +196,8 @@ def _fit(module: nn.Module, network: EmbeddedNetwork, recipe: Recipe, draws, lab
         with torch.no_grad():
             for scale in scales:
                 scale.clamp_(min=0.01)  # a falling function would not commute with the pool
-        loss_sum, right, seen = loss_sum + loss.item(), right + int((logits.argmax(1) == classes).sum()), seen + len(classes)
+        loss_sum, seen = loss_sum + loss.item(), seen + len(classes)
+        right += int((logits.argmax(1) == classes).sum())
         if step % 40 == 0:
             took = time.perf_counter() - started
             print(f"{step}/{steps}  loss {loss_sum / 40:.3f}  accuracy {right / seen:.3f}  {took:.0f} s", flush=True)
@@ -251,7 +252,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("name", choices=(*EMBEDDED, "samples"), help="the network to train, or the sample pictures")
     parser.add_argument("--seed", type=int, default=0, help="for initial weights, order and augmentation")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where weights and record go")
-    parser.add_argument("--mnist", type=Path, help="an .npz with MNIST's test images and labels, to measure digit networks")
+    parser.add_argument("--mnist", type=Path, help="an .npz of MNIST's test images and labels, for digit networks")
     parser.add_argument("--pool", type=Path, help="a folder to keep the training scenes in, for the next training")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     return parser.parse_args()

@@ -91,7 +91,7 @@ def _parsed(data: bytes, name: str) -> object:
         raise CheckpointError(f"{name} is only a Git LFS pointer; fetch the file itself with 'git lfs pull'.")
     if data[8:9] == b"{":
         try:
-            return safetensors.torch.load(data)
+            return dict(sorted(safetensors.torch.load(data).items()))  # else in another order each time
         except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(_damaged(name)) from error
     raise CheckpointError(_not_a_checkpoint(name))

@@ -40,8 +40,8 @@ class EmbeddedNetwork:
 class NIBBatchNorm2d(nn.Module):
     """Batch normalisation without implicit bias: divides by the deviation, never subtracts the mean.
 
-    Training: y = gamma x / sqrt(Var_batch(x) + eps), the variance taken about the batch mean; evaluation uses the running
-    (unbiased) variance. Without mean and beta the layer stays a pure scale, so a bias-free network stays homogeneous.
+    Training: y = gamma x / sqrt(Var_batch(x) + eps), the variance taken about the batch mean; evaluation uses the
+    running (unbiased) variance. Without mean and beta the layer is a pure scale: a bias-free network stays homogeneous.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:

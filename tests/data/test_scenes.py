@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_a_short_batch_is_the_beginning_of_a_long_one():
 
 
 def test_shapes_types_and_two_different_objects():
-    for seed in range(20):
+    for seed in range(8):
         scene = scenes.draw(seed, 64, 2)
         assert scene.image.shape == (64, 64, 3) and scene.image.dtype == np.uint8
         assert scene.masks.shape == (2, 64, 64) and scene.masks.dtype == bool
@@ -55,7 +56,7 @@ def test_shapes_types_and_two_different_objects():
 
 @pytest.mark.parametrize("objects", [1, 2])
 def test_masks_are_disjoint_and_show_enough_of_each_object(objects):
-    for seed in range(30):
+    for seed in range(16):
         masks = scenes.draw(seed, 128, objects).masks
         assert masks.sum(0).max() == 1
         assert masks.sum((1, 2)).min() > 100  # of 16384 pixels
@@ -63,7 +64,7 @@ def test_masks_are_disjoint_and_show_enough_of_each_object(objects):
 
 @pytest.mark.parametrize("objects", [1, 2])
 def test_a_scene_is_the_same_at_every_size(objects):
-    for seed in range(12):
+    for seed in range(4):
         small, large = scenes.draw(seed, 128, objects), scenes.draw(seed, 512, objects)
         shrunk = large.masks.reshape(objects, 128, 4, 128, 4).mean((2, 4)) >= 0.5
         overlap = (small.masks & shrunk).sum((1, 2)) / (small.masks | shrunk).sum((1, 2))
@@ -73,13 +74,12 @@ def test_a_scene_is_the_same_at_every_size(objects):
 
 
 def test_the_mask_is_where_the_object_was_painted():
-    """The same plan with and without its object differs most where the mask says that the object is."""
+    """Painting the object in another colour changes the picture where the mask says that the object is, only there."""
     for seed in range(10):
         plan = scenes.plan(seed)
         with_object = scenes.render(plan, 96)
-        colours = plan.palette.objects
-        flipped = scenes.replace(plan.palette, objects=tuple((c[2], c[2], c[0]) for c in colours))
-        recoloured = scenes.render(scenes.replace(plan, palette=flipped), 96)
+        signal = replace(plan.palette, objects=(((1.0, 0.0, 1.0),) * 3,))
+        recoloured = scenes.render(replace(plan, palette=signal), 96)
         change = np.abs(with_object.image.astype(int) - recoloured.image).sum(2) > 12
         inside = with_object.masks[0]
         assert change[inside].mean() > 0.8

@@ -1,0 +1,197 @@
+"""What every method gets for nothing, and must hold: the folder is walked, so a new file is tested by being there."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import explainers as ex
+
+METHODS = ex.methods()
+LIGHT = {"rise": {"masks": 40}, "occlusion": {"tiles": 4}, "integrated_gradients": {"steps": 9}, "smoothgrad": {"samples": 7}}
+every_method = pytest.mark.parametrize("key", list(METHODS))
+
+
+def explain(network, image, key, **more):
+    return ex.explain(network, image, key, target=more.pop("target", 2), **{**LIGHT.get(key, {}), **more})
+
+
+@every_method
+def test_the_map_is_finite_signed_as_declared_and_of_the_inputs_size(key, toy, image):
+    found = explain(toy, image, key)
+    assert found.native.ndim == 3 and found.native.dtype == torch.float32 and found.native.device.type == "cpu"
+    assert torch.isfinite(found.native).all() and not found.native.requires_grad
+    heat = found.heatmap()
+    assert heat.shape == toy.input_size and heat.std() > 0
+    assert found.signed or heat.min() >= 0
+    assert found.flags == ()
+
+
+@every_method
+def test_the_same_seed_gives_the_same_bytes(key, toy, image):
+    first, second = explain(toy, image, key, seed=4), explain(toy, image, key, seed=4)
+    assert first.native.numpy().tobytes() == second.native.numpy().tobytes()
+
+
+@every_method
+def test_the_global_generator_is_neither_used_nor_moved(key, toy, image):
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = explain(toy, image, key)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert torch.equal(first.native, explain(toy, image, key).native)
+
+
+@every_method
+def test_network_and_image_are_left_untouched(key, toy, image):
+    weights = {name: tensor.clone() for name, tensor in toy.module.state_dict().items()}
+    before = image.clone()
+    explain(toy, image, key)
+    assert torch.equal(before, image) and image.grad is None and not image.requires_grad
+    assert all(torch.equal(weights[name], tensor) for name, tensor in toy.module.state_dict().items())
+    assert toy.meter is None and not toy.module.training
+    for part in toy.module.modules():
+        assert not part._forward_hooks and not part._forward_pre_hooks and not part._backward_hooks
+    assert all(p.grad is None and not p.requires_grad for p in toy.module.parameters())
+
+
+@every_method
+def test_the_declared_passes_are_the_counted_ones(key, toy, image):
+    method = METHODS[key]
+    assert explain(toy, image, key).passes == method.passes(method.settings(**LIGHT.get(key, {})))
+
+
+@every_method
+def test_progress_rises_to_one(key, toy, image):
+    heard = []
+    explain(toy, image, key, progress=lambda done, total, preview: heard.append(done / total))
+    assert heard[0] == 0 and heard[-1] == 1 and heard == sorted(heard)
+
+
+@every_method
+def test_previews_are_maps_of_the_image(key, toy, image):
+    shown = []
+    explain(toy, image, key, progress=lambda done, total, preview: shown.append(preview))
+    assert all(p.shape[-2:] == image.shape[-2:] and torch.isfinite(p).all() for p in shown if p is not None)
+
+
+@every_method
+def test_a_stop_stops_at_the_next_report(key, toy, image):
+    heard = []
+
+    def stop_at_second(done, total, preview):
+        heard.append(done)
+        return len(heard) < 2
+
+    with pytest.raises(ex.Cancelled):
+        explain(toy, image, key, progress=stop_at_second)
+    assert len(heard) == 2
+
+
+@every_method
+def test_an_exception_of_the_callback_passes_through(key, toy, image):
+    class Abandoned(BaseException):
+        pass
+
+    def abandon(done, total, preview):
+        raise Abandoned
+
+    with pytest.raises(Abandoned):
+        explain(toy, image, key, progress=abandon)
+
+
+@every_method
+def test_it_works_where_gradients_are_switched_off(key, toy, image):
+    expected = explain(toy, image, key).native
+    with torch.no_grad():
+        assert torch.equal(explain(toy, image, key).native, expected)
+
+
+@every_method
+def test_a_contrast_is_the_difference_of_two_targets(key, toy, image):
+    found = explain(toy, image, key, target=(2, 0))
+    assert found.target == (2, 0) and found.native.shape == explain(toy, image, key).native.shape
+    if key in {"gradient", "gradient_x_input", "gradient_x_sign", "integrated_gradients", "smoothgrad", "occlusion", "rise"}:
+        difference = explain(toy, image, key).native - explain(toy, image, key, target=0).native
+        assert torch.allclose(found.native, difference, atol=1e-5)
+
+
+@every_method
+def test_the_batch_size_does_not_change_the_map(key, toy, image, monkeypatch):
+    expected = explain(toy, image, key).native
+    monkeypatch.setattr("explainers.context.fitting_batch", lambda network: 3)
+    assert torch.allclose(explain(toy, image, key).native, expected, atol=1e-6)
+
+
+@every_method
+def test_out_of_memory_halves_the_batch_and_changes_nothing(key, toy, image, monkeypatch):
+    expected = explain(toy, image, key)
+    real = toy.__class__.walk
+
+    def small_memory(self, x, *args, **options):
+        if x.shape[0] > 4:
+            raise torch.OutOfMemoryError("pretended")
+        return real(self, x, *args, **options)
+
+    monkeypatch.setattr(toy.__class__, "walk", small_memory)
+    found = explain(toy, image, key)
+    assert torch.allclose(found.native, expected.native, atol=1e-6) and found.passes == expected.passes
+
+
+@every_method
+def test_two_threads_explain_with_one_network(key, toy, image):
+    other = image.flip(-1)
+    alone = [explain(toy, x, key).native for x in (image, other)]
+    wrong = []
+
+    def work(which):
+        for _ in range(5):
+            if not torch.allclose(explain(toy, (image, other)[which], key).native, alone[which], atol=1e-7):
+                wrong.append(which)
+
+    threads = [threading.Thread(target=work, args=(i % 2,)) for i in range(4)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert not wrong
+
+
+@every_method
+def test_the_declaration_is_complete(key):
+    method = METHODS[key]
+    assert list(inspect.signature(method.attribute).parameters) == ["network", "x", "target", "params", "context"]
+    assert method.title and method.idea.endswith(".") and method.limits.endswith(".") and method.equation
+    assert method.key == key and method.reference.authors and method.upsample in {"bilinear", "nearest"}
+    assert {p.name for p in method.parameters} == {f.name for f in dataclasses.fields(method.params)}
+    for parameter in method.parameters:
+        assert parameter.label and parameter.help.endswith(".") and parameter.check(parameter.default) == parameter.default
+
+
+def other_values(key, parameter, network):
+    if parameter.kind == "choice":
+        return [o for o in parameter.options if o != parameter.default]
+    if parameter.kind == "switch":
+        return [not parameter.default]
+    if parameter.kind == "layer":
+        return [network.layers[0]]
+    used = LIGHT.get(key, {}).get(parameter.name, parameter.default)
+    return [next(v for v in (parameter.low + n * parameter.step for n in (2, 3)) if v != used)]
+
+
+@pytest.mark.parametrize(("key", "name"), [(k, p.name) for k, m in METHODS.items() for p in m.parameters])
+def test_every_parameter_changes_the_map(key, name, toy, image):
+    parameter = next(p for p in METHODS[key].parameters if p.name == name)
+    values = other_values(key, parameter, toy)
+    usual = explain(toy, image, key)
+    for value in values:
+        found = explain(toy, image, key, **{name: value})
+        assert found.heatmap().shape == usual.heatmap().shape
+        assert not np.array_equal(found.heatmap(), usual.heatmap()), f"{name}={value} changes nothing"
+
+
+def test_titles_are_unique():
+    assert len({m.title for m in METHODS.values()}) == len(METHODS)
