@@ -18,6 +18,7 @@ from explainers.contract import (
     Reference,
     UnsupportedError,
 )
+from explainers.data.gallery import Sample, samples
 from explainers.methods import methods
 from explainers.networks.checkpoints import CheckpointError, ModelCard
 from explainers.networks.classifier import Classifier
@@ -28,6 +29,6 @@ from explainers.running import Cost, Engine, Request, explain
 __all__ = [
     "Attribution", "Cancelled", "CheckpointError", "Classifier", "Cost", "Engine", "ExplainerError", "MapCache", "Method",
     "ModelCard", "ModelEntry", "Parameter", "ParameterError", "Passes", "Picture", "PictureError", "Reference", "Request",
-    "UnsupportedError", "digest", "explain", "load_image", "load_model", "load_uploaded_model", "methods", "models",
-    "read_picture",
+    "Sample", "UnsupportedError", "digest", "explain", "load_image", "load_model", "load_uploaded_model", "methods", "models",
+    "read_picture", "samples",
 ]

@@ -1,4 +1,4 @@
-"""Maps that were computed once: a bounded memory cache over an optional bounded folder.
+"""Maps, and fitted statistics, that were computed once: a bounded memory cache over an optional bounded folder.
 
 Both hold the same bytes, an attribution as a safetensors file with its other fields as JSON in the header: no pickle,
 bit-identical tensors, and every ``get`` decodes a copy of its own, so no caller can spoil another's map. On disk a
@@ -56,7 +56,22 @@ class MapCache:
         self._disk = _Disk(Path(folder), disk_bytes) if folder is not None else None
 
     def get(self, key: str) -> Attribution | None:
-        """A copy of what was put under ``key``, or None. Raises ValueError if the key is not hex."""
+        """A copy of the map that was put under ``key``, or None. Raises ValueError if the key is not hex."""
+        fields = self.recall(key)
+        if fields is None:
+            return None
+        try:
+            return Attribution(**fields)
+        except TypeError as error:  # from a version whose attributions had other fields
+            self._discard(key, error)
+            return None
+
+    def put(self, key: str, attribution: Attribution) -> None:
+        """Keep a copy of a map. Raises as ``keep`` does."""
+        self.keep(key, {f.name: getattr(attribution, f.name) for f in dataclasses.fields(attribution)})
+
+    def recall(self, key: str) -> dict[str, Any] | None:
+        """A copy of the fields that were kept under ``key``, or None. Raises ValueError if the key is not hex."""
         _check(key)
         payload = self._memory.get(key)
         if payload is not None:
@@ -67,23 +82,28 @@ class MapCache:
         if payload is None:
             return None
         try:
-            attribution = decode(payload, key)
+            fields = decode(payload, key)
         except Exception as error:  # whole, but from another version or another program: any parser may stumble
-            self._disk.discard(key, f"of another format ({type(error).__name__})")
+            self._discard(key, error)
             return None
         self._memory.put(key, payload)
-        return attribution
+        return fields
 
-    def put(self, key: str, attribution: Attribution) -> None:
-        """Keep a copy. Raises ValueError if the key is not hex, TypeError if a field is of a kind not listed below.
+    def keep(self, key: str, fields: Mapping[str, Any]) -> None:
+        """Keep a copy of named values. Raises ValueError if the key is not hex, TypeError for a value not listed below.
 
-        Fields and extras may hold tensors, numbers, strings, bools, None, and tuples, lists and dicts of those.
+        Values may be tensors, numbers, strings, bools, None, ``Passes``, and tuples, lists and dicts of those.
         """
         _check(key)
-        payload = encode(attribution, key)
+        payload = encode(fields, key)
         self._memory.put(key, payload)
         if self._disk:
             self._disk.write(key, payload)
+
+    def _discard(self, key: str, error: Exception) -> None:
+        self._memory.discard(key)
+        if self._disk:
+            self._disk.discard(key, f"of another format ({type(error).__name__})")
 
     def __contains__(self, key: object) -> bool:
         """Whether ``get`` is likely to hit: an entry on disk is not read, so it may yet prove damaged."""
@@ -129,6 +149,10 @@ class _Memory:
             self.total += len(payload)
             while self.total > self.limit:
                 self.total -= len(self._payloads.popitem(last=False)[1])
+
+    def discard(self, key: str) -> None:
+        with self._lock:
+            self.total -= len(self._payloads.pop(key, b""))
 
     def clear(self) -> None:
         with self._lock:
@@ -286,22 +310,22 @@ def _check(key: str) -> None:
         raise ValueError(f"a cache key is 4 to 128 lower-case hex digits, not {key!r}")
 
 
-def encode(attribution: Attribution, key: str = "") -> bytes:
-    """An attribution as the bytes of a safetensors file. Raises TypeError for a value that it cannot hold."""
+def encode(fields: Mapping[str, Any], key: str = "") -> bytes:
+    """Named values as the bytes of a safetensors file. Raises TypeError for a value that it cannot hold."""
     tensors: dict[str, Tensor] = {}
-    fields = {f.name: _pack(getattr(attribution, f.name), tensors) for f in dataclasses.fields(attribution)}
-    about = {"format": FORMAT, "key": key, "fields": json.dumps(fields)}
+    packed = {name: _pack(value, tensors) for name, value in fields.items()}
+    about = {"format": FORMAT, "key": key, "fields": json.dumps(packed)}
     return safetensors.torch.save(tensors, metadata=about)
 
 
-def decode(payload: bytes, key: str = "") -> Attribution:
-    """The attribution that ``encode`` was given, its tensors fresh. Raises an error of any kind for other bytes."""
+def decode(payload: bytes, key: str = "") -> dict[str, Any]:
+    """The values that ``encode`` was given, their tensors fresh. Raises an error of any kind for other bytes."""
     (length,) = struct.unpack("<Q", payload[:8])
     about = json.loads(payload[8 : 8 + length])["__metadata__"]
     if about["format"] != FORMAT or about["key"] != key:
         raise ValueError("another format, or the entry of another key")
     tensors = safetensors.torch.load(payload)
-    return Attribution(**{name: _unpack(value, tensors) for name, value in json.loads(about["fields"]).items()})
+    return {name: _unpack(value, tensors) for name, value in json.loads(about["fields"]).items()}
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -321,7 +345,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, (list, tuple)):
         items = [_pack(item, tensors) for item in value]
         return {"tuple": items} if isinstance(value, tuple) else items
-    raise TypeError(f"a map's fields and extras cannot hold a {type(value).__name__}")
+    raise TypeError(f"a cached value cannot hold a {type(value).__name__}")
 
 
 def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from explainers.contract import Cancelled, ExplainerError, Passes
+from explainers.data.reference import ReferenceSet
 from explainers.networks.classifier import Classifier
 
 T = TypeVar("T")
@@ -19,17 +22,27 @@ _CPU_BATCH_BYTES = 600 * 2**20
 _MOST_IMAGES = 256
 
 
+class Fits(Protocol):
+    """Where fitted statistics are kept: by a hex name, as named tensors and numbers."""
+
+    def recall(self, key: str) -> Mapping[str, Any] | None: ...
+
+    def keep(self, key: str, fields: Mapping[str, Any]) -> None: ...
+
+
 class Context:
     """One run's surroundings. Made anew for every explanation, so nothing leaks from one to the next."""
 
     def __init__(self, network: Classifier, seed: int = 0, progress: Progress | None = None,
-                 shared: dict[Any, Any] | None = None):
+                 shared: dict[Any, Any] | None = None, reference: ReferenceSet | None = None, fits: Fits | None = None):
         self.network = network
         self.seed = seed
+        self.reference = reference
+        self._fits = fits
         self.reused = Passes()
         self._progress = progress
         self._shared = {} if shared is None else shared
-        self.batch_size = fitting_batch(network)
+        self._at_once = [fitting_batch(network)]  # a cell, so that a run and its parts learn from one another
 
     def generator(self, index: int = 0) -> torch.Generator:
         """A fresh generator on the CPU for the ``index``-th random thing of this run.
@@ -38,6 +51,27 @@ class Context:
         """
         mixed = (self.seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
         return torch.Generator().manual_seed(mixed)
+
+    @property
+    def batch_size(self) -> int:
+        """How many images go through the network at once."""
+        return self._at_once[0]
+
+    @batch_size.setter
+    def batch_size(self, images: int) -> None:
+        self._at_once[0] = images
+
+    def part(self, start: int, stop: int, of: int) -> Context:
+        """The surroundings of one stretch of this run, from ``start`` to ``stop`` of ``of``: its progress counts on from there.
+
+        It shares nothing with other methods, because what runs within it may see another image.
+        """
+        def onward(done: int, total: int, preview: Tensor | None) -> None:
+            self.progress(start * total + done * (stop - start), of * total, preview)
+
+        inner = copy.copy(self)
+        inner._progress, inner._shared = onward, {}
+        return inner
 
     def progress(self, done: int, total: int, preview: Tensor | None = None) -> None:
         """Tell how far the run is, with the (h, w) or (C, h, w) map so far. Raises Cancelled when asked to stop."""
@@ -86,6 +120,22 @@ class Context:
         after = self.network.meter.passes if self.network.meter else Passes()
         self._shared[key] = (result, after - before)
         return result
+
+
+    def fit(self, key: tuple[Any, ...], compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Statistics of the reference set, computed once per (weights, ``key``, set) and kept on disk by an engine.
+
+        ``compute`` returns tensors, numbers and lists of them by name. Its passes are counted when it runs, and never again.
+        """
+        if self._fits is None:
+            return compute()
+        identity = self.reference.identity if self.reference else ""
+        name = hashlib.sha256(repr((self.network.fingerprint, key, identity)).encode()).hexdigest()
+        known = self._fits.recall(name)
+        if known is None:
+            known = compute()
+            self._fits.keep(name, known)
+        return known
 
 
 def report(progress: Progress | None, done: int, total: int, preview: Tensor | None = None) -> None:

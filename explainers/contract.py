@@ -173,7 +173,7 @@ class Method:
     params: type = NoParameters
     needs: tuple[str, ...] = ()  # of "graph", "relu", "features", "reference": see networks.classifier.lacks
     signed: bool = True
-    upsample: str = "bilinear"  # or "nearest": how the native map is brought to the input's resolution
+    upsample: str = "bilinear"  # or "nearest", "corners": how the native map is brought to the input's resolution
     version: int = 1  # part of the cache key: raise it when the same request would give another map
     key: str = ""  # filled from the file's name by explainers.methods
 
@@ -237,10 +237,14 @@ def reduce_channels(native: Tensor, reduction: str) -> Tensor:
 
 
 def resample(flat: Tensor, size: tuple[int, int], how: str) -> Tensor:
-    """(h, w) to ``size``; a map that shrinks is averaged over area, so that no evidence is skipped."""
+    """(h, w) to ``size``; a map that shrinks is averaged over area, so that no evidence is skipped.
+
+    ``nearest`` repeats cells; ``bilinear`` blends them, each cell's value at its middle; ``corners`` blends them with the
+    outer cells' values on the image's corners, as methods that optimise a mask enlarge it (PyTorch's ``align_corners``).
+    """
     shrinks = flat.shape[0] > size[0] or flat.shape[1] > size[1]
-    mode = "area" if shrinks else how
-    options = {"align_corners": False} if mode == "bilinear" else {}
+    mode = "area" if shrinks else {"corners": "bilinear"}.get(how, how)
+    options = {"align_corners": how == "corners"} if mode == "bilinear" else {}
     return F.interpolate(flat[None, None], size=tuple(size), mode=mode, **options)[0, 0]
 
 

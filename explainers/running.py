@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from torch import Tensor
 from explainers.caching import MapCache
 from explainers.context import Context, Progress, report
 from explainers.contract import Attribution, Method, Passes, RawMap, Target, UnsupportedError, health
+from explainers.data.reference import ReferenceSet
+from explainers.data.reference import default as default_reference
 from explainers.methods import method as find_method
 from explainers.networks.classifier import Classifier
 
@@ -32,7 +34,10 @@ _SHARED_SCENES = 8
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides a map. ``network`` and ``image`` are sha256 digests; ``precision`` is "float32"."""
+    """Everything that decides a map. ``network`` and ``image`` are sha256 digests, ``reference`` the identity of the set.
+
+    ``precision`` is "float32", which is all there is so far.
+    """
 
     network: str
     image: str
@@ -42,6 +47,7 @@ class Request:
     params: tuple[tuple[str, Any], ...]
     seed: int
     device: str
+    reference: str = ""
     precision: str = "float32"
 
     @property
@@ -59,16 +65,33 @@ class Cost:
 
 
 def explain(network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
-            progress: Progress | None = None, **params: Any) -> Attribution:
+            progress: Progress | None = None, reference: ReferenceSet | None = None, **params: Any) -> Attribution:
     """Explain one image with one method.
 
     x: (1, C, H, W), preprocessed. target: a class index, ``(a, b)`` for logit a - logit b, or None for the top-1 class.
-    progress: ``progress(done, total, preview)``, which returns False, or raises, to stop. params: the method's own.
+    progress: ``progress(done, total, preview)``, which returns False, or raises, to stop. reference: the images that a
+    method fits its statistics on, where it needs any (``data.reference.default`` unless told). params: the method's own.
     Raises ExplainerError (an unknown method, target or parameter, a network that the method cannot explain) and Cancelled.
     """
-    chosen = find_method(method)
-    return _compute(network, _one_image(network, x), chosen, network.target(x, target), chosen.settings(**params), seed,
-                    progress, {})
+    chosen, x = find_method(method), _one_image(network, x)
+    return _compute(network, x, chosen, network.target(x, target), chosen.settings(**params), seed,
+                    Surroundings(progress, _reference(network, x, chosen, reference)))
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run is given by who runs it: the callback, the reference set, and what was computed before."""
+
+    progress: Progress | None
+    reference: ReferenceSet | None
+    shared: dict[Any, Any] = field(default_factory=dict)
+    fits: MapCache | None = None
+
+
+def _reference(network: Classifier, x: Tensor, method: Method, given: ReferenceSet | None) -> ReferenceSet | None:
+    if "reference" not in method.needs:
+        return None
+    return given or default_reference(network, x)
 
 
 def _one_image(network: Classifier, x: Tensor) -> Tensor:
@@ -80,12 +103,12 @@ def _one_image(network: Classifier, x: Tensor) -> Tensor:
 
 
 def _compute(network: Classifier, x: Tensor, method: Method, target: Target, settings: Any, seed: int,
-             progress: Progress | None, shared: dict[Any, Any]) -> Attribution:
+             given: Surroundings) -> Attribution:
     reason = network.lacks(method)
     if reason:
         raise UnsupportedError(reason)
     view = network.metered()
-    context = Context(view, seed, progress, shared)
+    context = Context(view, seed, given.progress, given.shared, given.reference, given.fits)
     begin = time.perf_counter()
     context.progress(0, 1)
     found: RawMap = method.attribute(view, x, target, settings, context)
@@ -96,7 +119,8 @@ def _compute(network: Classifier, x: Tensor, method: Method, target: Target, set
         native=native, method=method.key, target=target, params=dataclasses.asdict(settings), seed=seed,
         network=network.name, input_size=network.input_size, signed=method.signed and found.signed,
         reduction=found.reduction, upsample=method.upsample, passes=view.meter.passes + context.reused, seconds=seconds,
-        flags=health(native), extras=found.extras)
+        flags=health(native) + ((given.reference.note,) if given.reference and given.reference.note else ()),
+        extras=found.extras)
 
 
 class Engine:
@@ -112,13 +136,14 @@ class Engine:
         self._shared: OrderedDict[Any, dict[Any, Any]] = OrderedDict()
 
     def explain(self, network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
-                progress: Progress | None = None, **params: Any) -> Attribution:
+                progress: Progress | None = None, reference: ReferenceSet | None = None, **params: Any) -> Attribution:
         """As ``explainers.explain``, but a map that was computed before comes from the cache, bit for bit."""
         x = _one_image(network, x)
         chosen = find_method(method)
         settings = chosen.settings(**params)
         target = network.target(x, target)
-        request = self._request(network, x, chosen, target, settings, seed)
+        reference = _reference(network, x, chosen, reference)
+        request = _request(network, x, chosen, target, settings, seed, reference)
         known = self.cache.get(request.key)
         if known is not None:
             return known
@@ -126,18 +151,19 @@ class Engine:
             known = self.cache.get(request.key)  # another session may have computed it while this one waited
             if known is not None:
                 return known
-            shared = self._shared_by(network, request.image)
-            found = _compute(network, x, chosen, target, settings, seed, progress, shared)
+            given = Surroundings(progress, reference, self._shared_by(network, request.image), self.cache)
+            found = _compute(network, x, chosen, target, settings, seed, given)
             self.cache.put(request.key, found)
             self.runs += 1
         return found
 
     def cached(self, network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
-               **params: Any) -> Attribution | None:
+               reference: ReferenceSet | None = None, **params: Any) -> Attribution | None:
         """The map if it is in the cache; nothing is computed but, without a target, the prediction."""
         x = _one_image(network, x)
         chosen = find_method(method)
-        request = self._request(network, x, chosen, network.target(x, target), chosen.settings(**params), seed)
+        request = _request(network, x, chosen, network.target(x, target), chosen.settings(**params), seed,
+                           _reference(network, x, chosen, reference))
         return self.cache.get(request.key)
 
     def cost(self, network: Classifier, method: str, **params: Any) -> Cost:
@@ -148,10 +174,6 @@ class Engine:
             return Cost(passes, 0.0)
         each = network.pass_seconds()
         return Cost(passes, passes.forward * each.forward + passes.backward * each.backward)
-
-    def _request(self, network: Classifier, x: Tensor, method: Method, target: Target, settings: Any, seed: int) -> Request:
-        return Request(network.fingerprint, image_digest(x), target, method.key, method.version,
-                       tuple(sorted(dataclasses.asdict(settings).items())), seed, network.device.type)
 
     def _shared_by(self, network: Classifier, image: str) -> dict[Any, Any]:
         """What methods of this network and image have computed and may reuse; the last few images are remembered."""
@@ -171,6 +193,13 @@ class Engine:
             yield
         finally:
             self._turn.release()
+
+
+def _request(network: Classifier, x: Tensor, method: Method, target: Target, settings: Any, seed: int,
+             reference: ReferenceSet | None) -> Request:
+    return Request(network.fingerprint, image_digest(x), target, method.key, method.version,
+                   tuple(sorted(dataclasses.asdict(settings).items())), seed, network.device.type,
+                   reference.identity if reference else "")
 
 
 def image_digest(x: Tensor) -> str:

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 import explainers as ex
 from explainers.networks.classifier import Classifier
 
-SIXTEENTH = {"tiles": 16}
-
 
 class _FreshReLU(nn.Module):
     """A ReLU whose every call is a module of its own, as Captum's hooks need."""
@@ -59,7 +57,7 @@ def compare(network: Classifier, module: nn.Module, layer: nn.Module, x: Tensor,
         "guided_grad_cam": ca.GuidedGradCam(module, layer).attribute(x, target=target),
         "occlusion": ca.Occlusion(module).attribute(x, target=target, **window)[:, :1],
     }
-    ours = {key: ex.explain(network, x, key, target=target, **(SIXTEENTH if key == "occlusion" else {})).native[None] for key in theirs}
+    ours = {key: ex.explain(network, x, key, target=target).native[None] for key in theirs}
     return {key: relative_error(ours[key], theirs[key].detach()) for key in theirs}
 
 

@@ -21,7 +21,7 @@ def request_made():
 
 def test_the_key_follows_every_field(request_made):
     changed = {"network": "other", "image": "other", "target": (3, 1), "method": "rise", "version": 2, "params": (("steps", 6),),
-               "seed": 1, "device": "cuda", "precision": "bfloat16"}
+               "seed": 1, "device": "cuda", "reference": "set", "precision": "bfloat16"}
     assert set(changed) == set(Request.__dataclass_fields__)
     keys = {request_made.key} | {replace(request_made, **{name: value}).key for name, value in changed.items()}
     assert len(keys) == 1 + len(changed)

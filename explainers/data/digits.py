@@ -46,7 +46,7 @@ def draw_batch(n: int, seed: int) -> tuple[Tensor, Tensor]:
 def _draw_chunk(seed: int, chunk: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((seed, chunk))
     labels = torch.from_numpy(rng.permutation(np.arange(_CHUNK) % 10))
-    written = torch.from_numpy(rng.random(_CHUNK) < 0.65)[:, None, None, None]
+    written = torch.from_numpy(rng.random(_CHUNK) < 0.7)[:, None, None, None]
     plates = torch.where(written, _write(rng, labels), _print(rng, labels))  # (B, 1, 64, 64)
     ink = _frame(_bend(rng, plates))  # (B, 1, 28, 28)
     gain, grain = _uniform(rng, 0.9, 1.25), _uniform(rng, 0.0, 0.03)
@@ -71,30 +71,31 @@ def _write(rng: np.random.Generator, labels: Tensor) -> Tensor:
     matrices, controls, of_digit = pen_matrices()
     variants = torch.tensor([rng.choice(of_digit[label]) for label in labels.tolist()])
     tremor = torch.from_numpy(rng.standard_normal(controls[variants].shape, dtype=np.float32))
-    shaken = controls[variants] + _uniform(rng, 0.005, 0.065)[:, 0] * tremor
+    shaken = controls[variants] + _uniform(rng, 0.005, 0.055)[:, 0] * tremor
     path = 0.2 + 0.6 * matrices[variants] @ shaken  # (B, P, 2) in the unit square
     nib = _uniform(rng, 0.014, 0.05)[:, 0]  # (B, 1, 1)
     pixels = (torch.arange(_PLATE) + 0.5) / _PLATE
     across, down = (torch.exp(-0.5 * ((path[:, :, k, None] - pixels) / nib) ** 2) for k in (0, 1))  # (B, P, 64)
     density = down.transpose(1, 2) @ across  # (B, 64, 64)
-    ridge = density.flatten(1).quantile(0.97, dim=1)[:, None, None]
+    length = path.diff(dim=1).norm(dim=2).sum(1)[:, None, None]
+    ridge = math.sqrt(2 * math.pi) * nib * path.shape[1] / length  # the density on the axis of a straight stroke
     return ((density / ridge - 0.42) * 3 + 0.5).clamp(0, 1)[:, None]
 
 
 def _bend(rng: np.random.Generator, plates: Tensor) -> Tensor:
     """Turn, slant, stretch and locally bend each plate."""
-    turn, slant = _uniform(rng, -0.28, 0.28), _uniform(rng, -0.35, 0.6)
-    wide, tall = _uniform(rng, 0.65, 1.3), _uniform(rng, 0.8, 1.15)
+    turn, slant = _uniform(rng, -0.25, 0.25), _uniform(rng, -0.35, 0.6)
+    wide, tall = _uniform(rng, 0.7, 1.3), _uniform(rng, 0.8, 1.15)
     ticks = (torch.arange(_PLATE) + 0.5) / _PLATE * 2 - 1
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     x, y = x[None, None] / wide, y[None, None] / tall
     x = x + slant * y
     x, y = turn.cos() * x - turn.sin() * y, turn.sin() * x + turn.cos() * y
     where = torch.cat((x, y), 1)  # (B, 2, 64, 64)
-    for knots, strongest in ((4, 0.13), (7, 0.055)):
+    for knots, strongest in ((4, 0.10), (7, 0.045)):
         coarse = torch.from_numpy(rng.standard_normal((_CHUNK, 2, knots, knots), dtype=np.float32))
-        sway = F.interpolate(coarse, size=(_PLATE, _PLATE), mode="bicubic", align_corners=True)
-        where = where + sway * _uniform(rng, 0.01, strongest)
+        smooth = _upsampling(knots)
+        where = where + smooth @ coarse @ smooth.T * _uniform(rng, 0.01, strongest)
     return F.grid_sample(plates, where.permute(0, 2, 3, 1), align_corners=False)
 
 
@@ -124,6 +125,13 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
     kernel = kernel / kernel.sum()
     images = F.conv2d(images, kernel.view(1, 1, 1, -1), padding=(0, radius))
     return F.conv2d(images, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+
+
+@cache
+def _upsampling(knots: int) -> Tensor:
+    """The matrix (64, knots) of bicubic interpolation between evenly spaced knots."""
+    rows = F.interpolate(torch.eye(knots)[None, None], (_PLATE, knots), mode="bicubic", align_corners=True)
+    return rows[0, 0]
 
 
 @cache

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from explainers.contract import Method, NoParameters, Passes, RawMap, Reference, Target, choice, switch
 from explainers.context import Context
+from explainers.contract import Method, NoParameters, Passes, RawMap, Reference, Target, choice, switch
 from explainers.networks.classifier import Classifier
 
 

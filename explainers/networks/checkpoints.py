@@ -195,11 +195,10 @@ def fit(module: nn.Module, weights: Mapping[str, Tensor], architecture: str) -> 
     shapes = [key for key, tensor in weights.items() if key in own and tensor.shape != own[key].shape]
     known = {key: tensor for key, tensor in weights.items() if key not in shapes}
     try:
-        outcome = module.load_state_dict(known, strict=False)  # the module's own hooks may translate old names
+        outcome = module.load_state_dict(known, strict=False)  # modules themselves translate old names
     except RuntimeError as error:  # a shape that only became comparable after such a translation
         raise CheckpointError(f"The weights do not fit {_plain_word(architecture)}; check the model's card.") from error
-    # Checkpoints from before torch 0.4.1 lack this counter, which no prediction depends on.
-    missing = [k for k in outcome.missing_keys if k not in shapes and not k.endswith("num_batches_tracked")]
+    missing = [key for key in outcome.missing_keys if key not in shapes]
     faults = [
         *_fault(missing, lambda key: "is missing"),
         *_fault(outcome.unexpected_keys, lambda key: "is unexpected"),

@@ -198,6 +198,9 @@ class Classifier:
     def _lacks_features(self) -> str | None:
         return None if self.features.default else "a spatial feature map before the head, and this network has none"
 
+    def _lacks_reference(self) -> str | None:
+        return None  # the engine always finds a set, if only copies of the image
+
     def pass_seconds(self) -> Passes:
         """Measured seconds of one image forward, and of one backward, at the batch size that methods use."""
         with self._measuring:

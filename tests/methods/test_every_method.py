@@ -165,7 +165,7 @@ def test_the_declaration_is_complete(key):
     method = METHODS[key]
     assert list(inspect.signature(method.attribute).parameters) == ["network", "x", "target", "params", "context"]
     assert method.title and method.idea.endswith(".") and method.limits.endswith(".") and method.equation
-    assert method.key == key and method.reference.authors and method.upsample in {"bilinear", "nearest"}
+    assert method.key == key and method.reference.authors and method.upsample in {"bilinear", "nearest", "corners"}
     assert {p.name for p in method.parameters} == {f.name for f in dataclasses.fields(method.params)}
     for parameter in method.parameters:
         assert parameter.label and parameter.help.endswith(".") and parameter.check(parameter.default) == parameter.default
