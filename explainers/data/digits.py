@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
+from .outlines import outline
 from .pen import pen_matrices
 
 SIZE = 28
@@ -48,7 +45,7 @@ def _draw_chunk(seed: int, chunk: int) -> tuple[Tensor, Tensor]:
     labels = torch.from_numpy(rng.permutation(np.arange(_CHUNK) % 10))
     written = torch.from_numpy(rng.random(_CHUNK) < 0.7)[:, None, None, None]
     plates = torch.where(written, _write(rng, labels), _print(rng, labels))  # (B, 1, 64, 64)
-    ink = _frame(_bend(rng, plates))  # (B, 1, 28, 28)
+    ink = _frame(rng, _bend(rng, plates))  # (B, 1, 28, 28)
     gain, grain = _uniform(rng, 0.9, 1.25), _uniform(rng, 0.0, 0.03)
     ink = ink * gain + grain * torch.from_numpy(rng.standard_normal(ink.shape, dtype=np.float32))
     return (ink.clamp(0, 1) * 255).round().to(torch.uint8), labels
@@ -84,7 +81,7 @@ def _write(rng: np.random.Generator, labels: Tensor) -> Tensor:
 
 def _bend(rng: np.random.Generator, plates: Tensor) -> Tensor:
     """Turn, slant, stretch and locally bend each plate."""
-    turn, slant = _uniform(rng, -0.25, 0.25), _uniform(rng, -0.35, 0.6)
+    turn, slant = _uniform(rng, -0.25, 0.25), _uniform(rng, -0.3, 0.75)
     wide, tall = _uniform(rng, 0.7, 1.3), _uniform(rng, 0.8, 1.15)
     ticks = (torch.arange(_PLATE) + 0.5) / _PLATE * 2 - 1
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
@@ -99,8 +96,12 @@ def _bend(rng: np.random.Generator, plates: Tensor) -> Tensor:
     return F.grid_sample(plates, where.permute(0, 2, 3, 1), align_corners=False)
 
 
-def _frame(plates: Tensor) -> Tensor:
-    """Scale what is inked into a 20-pixel box and put its centre of mass at the frame's centre: (B, 1, 28, 28)."""
+def _frame(rng: np.random.Generator, plates: Tensor) -> Tensor:
+    """Scale what is inked into a 20-pixel box, its centre of mass near the frame's centre: (B, 1, 28, 28).
+
+    MNIST's digits were shifted by whole pixels, to the pixel right of and below the middle: half a pixel off, give or take.
+    """
+    shift = torch.cat((_uniform(rng, -0.4, 1.4), _uniform(rng, -0.4, 1.4)), 1) * 2 / SIZE
     ticks = (torch.arange(_PLATE) + 0.5) / _PLATE * 2 - 1
     inked = plates[:, 0] > 0.3
     sides, middles = [], []
@@ -114,7 +115,7 @@ def _frame(plates: Tensor) -> Tensor:
     scale = torch.maximum(*sides) / 2 * SIZE / _BOX  # plate units to one unit of the frame
     theta = torch.zeros(len(plates), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = scale
-    theta[:, :, 2] = torch.stack(middles, 1)
+    theta[:, :, 2] = torch.stack(middles, 1) - scale[:, None] * shift[:, :, 0, 0]
     grid = F.affine_grid(theta, [len(plates), 1, 2 * SIZE, 2 * SIZE], align_corners=False)
     return F.avg_pool2d(F.grid_sample(plates, grid, align_corners=False), 2)
 
@@ -137,14 +138,13 @@ def _upsampling(knots: int) -> Tensor:
 @cache
 def _typeface() -> Tensor:
     """Every digit in every font: float32 (fonts, 10, 64, 64) in [0, 1]."""
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    plates = [[_rasterised(folder / f"{font}.ttf", digit) for digit in "0123456789"] for font in _FONTS]
+    plates = [[_rasterised(font, digit) for digit in "0123456789"] for font in _FONTS]
     return torch.from_numpy(np.array(plates, dtype=np.float32) / 255)
 
 
-def _rasterised(font: Path, digit: str) -> np.ndarray:
+def _rasterised(font: str, digit: str) -> np.ndarray:
     """One character, 0.62 of the plate tall: uint8 (64, 64)."""
-    polygons = TextPath((0, 0), digit, size=100, prop=FontProperties(fname=font)).to_polygons()
+    polygons = outline(digit, font, 100)
     points = np.concatenate(polygons)
     low, high = points.min(0), points.max(0)
     canvas = Image.new("L", (4 * _PLATE, 4 * _PLATE))

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from PIL import Image, ImageDraw
+
+from .outlines import outline
 
 REACH = 0.8  # half the side of a layer: leaves room for the shadow around the icon
 _FINEST = 1024  # pixels of the finest level of the pyramid
@@ -145,8 +143,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def _rasterise(character: str) -> tuple[np.ndarray, np.ndarray]:
     """The character as its font draws it, and with every hole filled: two (_FINEST, _FINEST) arrays in [0, 1]."""
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    polygons = TextPath((0, 0), character, size=1000, prop=FontProperties(fname=font)).to_polygons()
+    polygons = outline(character, "DejaVuSans", 1000)
     points = np.concatenate(polygons)
     low, high = points.min(0), points.max(0)
     middle, longest = (low + high) / 2, (high - low).max()

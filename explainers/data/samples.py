@@ -16,8 +16,8 @@ from explainers.data import digits
 from explainers.data.scenes import CLASSES, draw
 
 SIZE = 512
-ONE_OBJECT = (0, 1, 2, 3, 4, 5, 6, 7)  # seeds
-TWO_OBJECTS = (0, 1, 2, 3, 4, 5)
+ONE_OBJECT = (5, 31, 36, 40, 54, 65, 67, 77)  # seeds
+TWO_OBJECTS = (482, 159, 299, 29, 261, 315)
 DIGITS_SEED = 3
 DIGITS_SHOWN = (2, 3, 4, 5, 7, 9)
 

@@ -49,8 +49,8 @@ RECIPES = {
     "scenes_vgg": Recipe(20480, 8, 64, 3e-3, 0.05),
     "scenes_resnet": Recipe(20480, 8, 64, 4e-3, 0.05),
     "scenes_nib_vgg": Recipe(20480, 6, 64, 3e-3, 0.05),
-    "digits_mlp": Recipe(40000, 15, 128, 1e-3, 0.02),
-    "digits_cnn": Recipe(40000, 5, 128, 1e-3, 0.02),
+    "digits_mlp": Recipe(60000, 14, 128, 1e-3, 0.02),
+    "digits_cnn": Recipe(60000, 4, 128, 1e-3, 0.02),
 }
 
 

@@ -93,7 +93,10 @@ def load_uploaded_model(filename: str, data: bytes, architecture: str, card: dic
 def _embedded(name: str, device: torch.device) -> Classifier:
     network = EMBEDDED[name]
     module = network.build()
-    fit(module, load_weights(name), name)
+    try:
+        fit(module, load_weights(name), name)
+    except FileNotFoundError as error:
+        raise ExplainerError(f"The weights of {name} are missing from assets/networks; restore that folder.") from error
     side = network.input_size
     return Classifier(module, name=name, title=network.title, categories=network.categories, device=device,
                       preprocessing=Preprocessing(side, side, network.mean, network.std), reference=network.reference)

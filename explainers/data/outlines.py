@@ -1,0 +1,21 @@
+"""The outlines of characters in the fonts that matplotlib brings along.
+
+matplotlib is imported when a character is asked for: the embedded networks are loaded at the app's start, which must not
+wait for the fonts of scenes that nobody has drawn yet.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def outline(character: str, font: str, size: int) -> list[np.ndarray]:
+    """The closed contours of a character, each (points, 2), y upwards. ``font`` is a name such as "DejaVuSans"."""
+    from pathlib import Path
+
+    import matplotlib
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
+    return TextPath((0, 0), character, size=size, prop=FontProperties(fname=file)).to_polygons()
