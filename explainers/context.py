@@ -61,13 +61,14 @@ class Context:
     def batch_size(self, images: int) -> None:
         self._at_once[0] = images
 
-    def part(self, start: int, stop: int, of: int) -> Context:
+    def part(self, start: int, stop: int, of: int, preview: Callable[[], Tensor] | None = None) -> Context:
         """The surroundings of one stretch of this run, from ``start`` to ``stop`` of ``of``: its progress counts on from there.
 
-        It shares nothing with other methods, because what runs within it may see another image.
+        It shares nothing with other methods, because what runs within it may see another image. ``preview`` is shown in place
+        of what it would show itself.
         """
-        def onward(done: int, total: int, preview: Tensor | None) -> None:
-            self.progress(start * total + done * (stop - start), of * total, preview)
+        def onward(done: int, total: int, shown: Tensor | None) -> None:
+            self.progress(start * total + done * (stop - start), of * total, preview() if preview else shown)
 
         inner = copy.copy(self)
         inner._progress, inner._shared = onward, {}
@@ -115,26 +116,30 @@ class Context:
             result, passes = self._shared[key]
             self.reused += passes
             return result
-        before = self.network.meter.passes if self.network.meter else Passes()
+        before = self._counted()
         result = compute()
-        after = self.network.meter.passes if self.network.meter else Passes()
-        self._shared[key] = (result, after - before)
+        self._shared[key] = (result, self._counted() - before)
         return result
 
+    def _counted(self) -> Passes:
+        return self.network.meter.passes if self.network.meter else Passes()
 
     def fit(self, key: tuple[Any, ...], compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Statistics of the reference set, computed once per (weights, ``key``, set) and kept on disk by an engine.
 
-        ``compute`` returns tensors, numbers and lists of them by name. Its passes are counted when it runs, and never again.
+        ``compute`` returns tensors, numbers and lists of them by name. Its passes are paid once for all maps, so they are not
+        among those of the map that happens to come first.
         """
-        if self._fits is None:
-            return compute()
         identity = self.reference.identity if self.reference else ""
         name = hashlib.sha256(repr((self.network.fingerprint, key, identity)).encode()).hexdigest()
-        known = self._fits.recall(name)
+        known = self._fits.recall(name) if self._fits else None
         if known is None:
+            before = self._counted()
             known = compute()
-            self._fits.keep(name, known)
+            if self.network.meter:
+                self.network.meter.passes = before
+            if self._fits:
+                self._fits.keep(name, known)
         return known
 
 

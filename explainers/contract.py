@@ -170,8 +170,9 @@ class Method:
     attribute: Callable[[Classifier, Tensor, Target, Any, Context], RawMap]
     passes: Callable[[Any], Passes]
     family: str  # "gradient", "activation", "perturbation", "optimisation" or "control"
+    passes_on: Callable[[Any, Classifier], Passes] | None = None  # of a method that runs parts of the network: ``passes`` at most
     params: type = NoParameters
-    needs: tuple[str, ...] = ()  # of "graph", "relu", "features", "reference": see networks.classifier.lacks
+    needs: tuple[str, ...] = ()  # of "graph", "relu", "piecewise_linear", "invertible", "features", "reference": see Classifier.lacks
     signed: bool = True
     upsample: str = "bilinear"  # or "nearest", "corners": how the native map is brought to the input's resolution
     version: int = 1  # part of the cache key: raise it when the same request would give another map
@@ -181,6 +182,10 @@ class Method:
     def parameters(self) -> tuple[Parameter, ...]:
         """The declared parameters, in the order of the dataclass."""
         return tuple(Parameter(name=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(self.params))
+
+    def cost(self, settings: Any, network: Classifier) -> Passes:
+        """The passes of one map of this network. What is fitted once on the reference set is not among them."""
+        return self.passes_on(settings, network) if self.passes_on else self.passes(settings)
 
     def settings(self, **values: Any) -> Any:
         """A checked instance of the parameter dataclass. Raises ParameterError."""

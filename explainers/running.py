@@ -169,7 +169,7 @@ class Engine:
     def cost(self, network: Classifier, method: str, **params: Any) -> Cost:
         """The passes of a run and its estimated seconds. The first call for a network measures its passes."""
         chosen = find_method(method)
-        passes = chosen.passes(chosen.settings(**params))
+        passes = chosen.cost(chosen.settings(**params), network)
         if not passes.forward and not passes.backward:
             return Cost(passes, 0.0)
         each = network.pass_seconds()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,11 +16,11 @@ _SIZE = 128
 
 
 def training_draws(network: EmbeddedNetwork, n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tensor]:
-    """n draws for training: uint8 (n, C, H, W), kept on disk for scenes, and int64 labels (n,)."""
+    """n draws for training: uint8 (n, C, H, W) and int64 labels (n,)."""
     if network.reference == "digits":
         images, labels = digits.draw_batch(n, seed)
         return images.numpy(), labels
-    return scene_pool(n, seed, folder or Path(tempfile.mkdtemp()))
+    return scene_pool(n, seed, folder)
 
 
 def held_out(network: EmbeddedNetwork, n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -29,21 +28,32 @@ def held_out(network: EmbeddedNetwork, n: int, seed: int) -> tuple[Tensor, Tenso
     return (scenes if network.reference == "scenes" else digits).draw_batch(n, seed)
 
 
-def scene_pool(n: int, seed: int, folder: Path) -> tuple[np.ndarray, Tensor]:
-    """The scenes of ``scenes.draw_batch(n, seed)``, drawn by two processes into (or found in) a folder."""
-    pictures, classes = folder / f"scenes-{seed}-{n}.npy", folder / f"labels-{seed}-{n}.npy"
-    if not classes.exists():
+def scene_pool(n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tensor]:
+    """The scenes of ``scenes.draw_batch(n, seed)``, drawn by two processes: in memory, or kept (and found) in a folder.
+
+    A kept pool is found by seed and number alone: empty the folder when the way scenes are drawn has changed.
+    """
+    shape = (n, _SIZE, _SIZE, 3)
+    if folder is None:
+        pictures, labels = np.empty(shape, np.uint8), np.empty(n, np.int64)
+        _fill(pictures, labels, seed)
+    else:
         folder.mkdir(parents=True, exist_ok=True)
-        store = np.lib.format.open_memmap(pictures, "w+", np.uint8, (n, _SIZE, _SIZE, 3))
-        labels = np.empty(n, np.int64)
-        with get_context("spawn").Pool(2) as workers:
-            seeds = ((seed << 32) + i for i in range(n))
-            for i, (image, label) in enumerate(workers.imap(_drawn, seeds, chunksize=64)):
-                store[i], labels[i] = image, label
-        store.flush()
-        np.save(classes, labels)  # last: its presence says that the pool is whole
+        picture_file, label_file = folder / f"scenes-{seed}-{n}.npy", folder / f"labels-{seed}-{n}.npy"
+        if not label_file.exists():
+            labels = np.empty(n, np.int64)
+            _fill(np.lib.format.open_memmap(picture_file, "w+", np.uint8, shape), labels, seed)
+            np.save(label_file, labels)  # last: its presence says that the pool is whole
+        pictures, labels = np.load(picture_file, mmap_mode="r"), np.load(label_file)
     # Channels stay last in memory, the order in which convolutions on a CPU are fastest.
-    return np.load(pictures, mmap_mode="r").transpose(0, 3, 1, 2), torch.from_numpy(np.load(classes))
+    return pictures.transpose(0, 3, 1, 2), torch.from_numpy(labels)
+
+
+def _fill(pictures: np.ndarray, labels: np.ndarray, seed: int) -> None:
+    with get_context("spawn").Pool(2) as workers:
+        seeds = ((seed << 32) + i for i in range(len(labels)))
+        for i, (image, label) in enumerate(workers.imap(_drawn, seeds, chunksize=64)):
+            pictures[i], labels[i] = image, label
 
 
 def _drawn(seed: int) -> tuple[np.ndarray, int]:

@@ -127,7 +127,7 @@ def accuracy(module: nn.Module, network: EmbeddedNetwork, images: Tensor, labels
 def training_twin(module: nn.Module) -> nn.Module:
     """The same parameters in an order that trains faster: pools first, and batch norm where there is no norm at all.
 
-    Only a plain nn.Sequential of convolutions (or the `stem` of a residual network) is rewritten.
+    Only a plain nn.Sequential of convolutions is rewritten, and the `stem` of a residual network, in place.
     """
     if isinstance(getattr(module, "stem", None), nn.Sequential):
         module.stem = _pools_first(module.stem)
@@ -173,8 +173,7 @@ def fold_batch_norms(module: nn.Module, twin: nn.Module) -> None:
 
 
 def _pools_last(layers: nn.Sequential) -> nn.Sequential:
-    pools_ = [layer for layer in layers if isinstance(layer, nn.MaxPool2d)]
-    return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.MaxPool2d)), *pools_)
+    return nn.Sequential(*sorted(layers, key=lambda layer: isinstance(layer, nn.MaxPool2d)))  # sorting is stable
 
 
 def _fit(module: nn.Module, network: EmbeddedNetwork, recipe: Recipe, draws, labels: Tensor, seed: int) -> None:

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from explainers.context import Context
 from explainers.contract import Method, Passes, RawMap, Reference, Target, choice, layer, switch
-from explainers.methods.gradients import one_pass
 from explainers.methods.guided import GUIDED
 from explainers.networks.classifier import Classifier
 
@@ -43,6 +42,11 @@ def class_activation(network: Classifier, x: Tensor, target: Target, layer_name:
     return cam.clamp(min=0) if relu else cam
 
 
+def passes_on(params: Params, network: Classifier) -> Passes:
+    """The part below the layer once, the part above it forward and back."""
+    return Passes(forward=1, backward=network.share(network.feature_layer(params.layer)))
+
+
 def grad_cam(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
     return RawMap(class_activation(network, x, target, params.layer, params.relu), signed=not params.relu)
 
@@ -68,7 +72,8 @@ _SELVARAJU = Reference("Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra", "Gra
 
 METHODS = {
     "grad_cam": Method(
-        title="Grad-CAM", family="activation", attribute=grad_cam, passes=one_pass, params=Params, needs=("graph", "features"),
+        title="Grad-CAM", family="activation", attribute=grad_cam, params=Params,
+        passes=lambda params: Passes(forward=1, backward=1), passes_on=passes_on, needs=("graph", "features"),
         reference=_SELVARAJU,
         idea="Which regions of the last feature maps speak for the class: each map weighted by its mean gradient, added up.",
         equation=r"A = \max\!\Big(0, \sum_k \alpha_k F_k\Big), \quad \alpha_k = \frac{1}{hw} \sum_{i,j} "
@@ -76,7 +81,9 @@ METHODS = {
         limits="As coarse as the layer. Evidence against the class is cut off unless you keep it."),
     "guided_grad_cam": Method(
         title="Guided Grad-CAM", family="activation", attribute=guided_grad_cam, params=GuidedParams,
-        passes=lambda params: Passes(forward=2, backward=2), needs=("graph", "relu", "features"), reference=_SELVARAJU,
+        passes=lambda params: Passes(forward=2, backward=2),
+        passes_on=lambda params, network: passes_on(params, network) + Passes(forward=1, backward=1),
+        needs=("graph", "relu", "features"), reference=_SELVARAJU,
         idea="Guided backpropagation's detail, kept only where Grad-CAM sees the class.",
         equation=r"A = A_{\text{guided}} \odot \operatorname{up}(A_{\text{Grad-CAM}})",
         limits="The detail is guided backpropagation's, which hardly depends on the class; only the region does."),

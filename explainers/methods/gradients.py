@@ -6,6 +6,7 @@ Gradient x sign (GxSI) asks instead how the logit moves when each pixel's magnit
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,6 +14,13 @@ from torch import Tensor
 from explainers.context import Context
 from explainers.contract import Method, NoParameters, Passes, RawMap, Reference, Target, choice, switch
 from explainers.networks.classifier import Classifier
+
+PRODUCTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "gradient_x_input": lambda gradient, x: gradient * x,
+    "positive_gradient_x_input": lambda gradient, x: gradient.clamp(min=0) * x,
+    "gradient_x_sign": lambda gradient, x: gradient * x.sign(),
+}
+"""The family's maps as products of the gradient and the image, of one image or of a batch."""
 
 
 def _shared_gradient(network: Classifier, x: Tensor, target: Target, context: Context) -> Tensor:
@@ -44,7 +52,7 @@ def gradient(network: Classifier, x: Tensor, target: Target, params: GradientPar
 
 
 def gradient_x_input(network: Classifier, x: Tensor, target: Target, params: NoParameters, context: Context) -> RawMap:
-    return RawMap(_shared_gradient(network, x, target, context) * x[0])
+    return RawMap(PRODUCTS["gradient_x_input"](_shared_gradient(network, x, target, context), x[0]))
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,11 @@ class PositiveParams:
 def positive_gradient_x_input(network: Classifier, x: Tensor, target: Target, params: PositiveParams,
                               context: Context) -> RawMap:
     found = _shared_gradient(network, x, target, context)
-    return RawMap((found.clamp(min=0) if params.gradient == "positive" else found.abs()) * x[0])
+    return RawMap(PRODUCTS["positive_gradient_x_input"](found if params.gradient == "positive" else found.abs(), x[0]))
 
 
 def gradient_x_sign(network: Classifier, x: Tensor, target: Target, params: NoParameters, context: Context) -> RawMap:
-    return RawMap(_shared_gradient(network, x, target, context) * x[0].sign())
+    return RawMap(PRODUCTS["gradient_x_sign"](_shared_gradient(network, x, target, context), x[0]))
 
 
 _SIMONYAN = Reference("Simonyan, Vedaldi, Zisserman", "Deep inside convolutional networks: visualising image "

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from explainers.contract import ExplainerError, Method, Passes, Target
-from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Rule, Shape, feature_layers
+from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Link, Rule, Shape, feature_layers
 from explainers.networks.preprocessing import Preprocessing
 
 
@@ -31,8 +31,8 @@ class Meter:
     def forward(self, images: float) -> None:
         self.passes += Passes(forward=images)
 
-    def backward(self, gradient: Tensor) -> None:
-        self.passes += Passes(backward=gradient.shape[0])
+    def backward(self, images: float) -> None:
+        self.passes += Passes(backward=images)
 
 
 class Classifier:
@@ -86,7 +86,10 @@ class Classifier:
         return self.walk(x, rules)
 
     def walk(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN, *, start: str | None = None, stop: str | None = None) -> Tensor:
-        """Run the network, or the part of it from node ``start`` to node ``stop``. Counted as one pass from its start."""
+        """Run the network, or the part of it from node ``start`` to node ``stop``.
+
+        An image counts as this part's ``share`` of a pass, and as much again when a gradient is sent back through it.
+        """
         self._check(x, start)
         if self.graph is None:
             if rules or start or stop:
@@ -95,11 +98,22 @@ class Classifier:
         else:
             out = self.graph.run(x, rules, start=start, stop=stop)
         if self.meter is not None:
-            if start is None:
-                self.meter.forward(x.shape[0])
-            if stop is None and out.requires_grad:
-                out.register_hook(self.meter.backward)
+            share = self.share(start, stop)
+            self.meter.forward(share * x.shape[0])
+            if out.requires_grad:
+                out.register_hook(lambda gradient: self.meter.backward(share * gradient.shape[0]))
         return out
+
+    def share(self, start: str | None = None, stop: str | None = None) -> float:
+        """The part of a whole pass's multiplications that lies between two nodes: 1 for the whole network.
+
+        A network without any layer that multiplies counts each of its parts as whole.
+        """
+        total = sum(shape.macs for shape in self.shapes.values()) if start or stop else 0
+        if not total:
+            return 1
+        within = self.graph.between(start, stop)
+        return sum(self.shapes[name].macs for name in within if name in self.shapes) / total
 
     def _check(self, x: Tensor, start: str | None) -> None:
         expected = (self.channels, *self.input_size)
@@ -160,6 +174,20 @@ class Classifier:
             return FeatureLayers({}, None)
         return feature_layers(self.graph, self.shapes)
 
+    @cached_property
+    def invertible(self) -> tuple[Link, ...]:
+        """The chain of layers from the logits down to the lowest feature map, or the image, that it reaches; empty if none."""
+        chain = list(self.graph.chain()) if self.graph is not None else []
+        passing = {"identity", "relu", "relu6", "batch_norm"}
+        while chain and (chain[-1].kind in passing or not self.is_map(chain[-1].source)):
+            chain.pop()
+        return tuple(chain)
+
+    def is_map(self, name: str) -> bool:
+        """Whether a node gives (C, h, w) with more than one cell."""
+        size = self.shapes[name].size
+        return len(size) == 3 and size[1] * size[2] > 1
+
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of the feature layers, from the image to the head."""
@@ -194,6 +222,22 @@ class Classifier:
         if self.graph is not None and (self.graph.named("relu") or self.graph.named("relu6")):
             return None
         return "ReLU activations, and this network has none that can be found"
+
+    def _lacks_piecewise_linear(self) -> str | None:
+        bent = self.graph.nonlinear_layers()
+        if not bent:
+            return None
+        return f"a piecewise linear network (ReLU or ReLU6, max-pooling and affine layers), and this one has {', '.join(bent)}"
+
+    def _lacks_invertible(self) -> str | None:
+        if self.invertible:
+            return None
+        return ("dense, convolution, ReLU and pooling layers in one chain from the logits down to a feature map, and in this "
+                f"network {self._under_the_chain()} comes between")
+
+    def _under_the_chain(self) -> str:
+        chain = self.graph.chain()
+        return repr(chain[-1].source if chain else self.graph.output)
 
     def _lacks_features(self) -> str | None:
         return None if self.features.default else "a spatial feature map before the head, and this network has none"

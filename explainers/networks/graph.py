@@ -42,18 +42,38 @@ _FUNCTION_KINDS: dict[Any, str] = {
     F.max_pool2d: "max_pool", F.avg_pool2d: "avg_pool", F.adaptive_avg_pool2d: "avg_pool", F.gelu: "nonlinear",
     F.silu: "nonlinear", F.hardswish: "nonlinear", F.softmax: "nonlinear", torch.sigmoid: "nonlinear",
 }
+_PIECEWISE_LINEAR_KINDS = {"conv", "linear", "avg_pool", "max_pool", "flatten", "identity", "add", "cat", "relu", "relu6"}
+_CHAIN_KINDS = {"conv", "linear", "max_pool", "avg_pool", "flatten", "identity", "relu", "relu6", "batch_norm"}
+_LINEAR_CALLS = {
+    operator.sub, operator.neg, operator.getitem, torch.sub, torch.neg, torch.mean, torch.sum, torch.permute, torch.transpose,
+    torch.reshape, torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.stack, F.pad, F.interpolate, "sub", "neg",
+    "mean", "sum", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", "chunk", "split",
+}
+_PRODUCTS, _QUOTIENTS = {operator.mul, torch.mul, "mul"}, {operator.truediv, torch.div, "div"}
 _OUT_OF_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, torch.relu: F.relu, torch.relu_: F.relu,
                  F.relu_: F.relu}
 
 
 @dataclass(frozen=True)
 class Call:
-    """One node while it runs: ``name`` is unique in the graph, ``plain`` does what the layer itself would do."""
+    """One node while it runs: ``name`` is unique in the graph, ``plain`` does what the layer itself would do.
+
+    Keyword arguments of ``plain`` go to the layer; what is no tensor and no list among its own arguments stays as it is.
+    """
 
     name: str
     kind: str
     module: nn.Module | None
     plain: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One layer of a chain of layers; ``source`` is the node that it takes."""
+
+    name: str
+    kind: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,7 @@ class Graph:
         _canonicalise(self.module)
         self.nodes = {node.name: node for node in self.module.graph.nodes}
         self.kinds = {name: _kind(node, self.module) for name, node in self.nodes.items()}
+        self.input = next(name for name, node in self.nodes.items() if node.op == "placeholder")
         self.output = next(n for n in self.module.graph.nodes if n.op == "output").args[0].name
         self._plan = lru_cache(maxsize=64)(self._make_plan)
 
@@ -82,7 +103,7 @@ class Graph:
         With ``keep`` it returns ``(value, {name: value})`` for the named nodes.
         """
         stop = stop or self.output
-        start = start or next(name for name, node in self.nodes.items() if node.op == "placeholder")
+        start = start or self.input
         walk = fx.Interpreter(self.module, garbage_collect_values=False)
         walk.env = {self.nodes[start]: x}
         kept, wanted = {}, set(keep)
@@ -104,8 +125,8 @@ class Graph:
         module = self.module.get_submodule(node.target) if node.op == "call_module" else None
         extra = [a for a in args if not isinstance(a, (Tensor, list, tuple))]
 
-        def plain(*inputs: Any) -> Any:
-            return getattr(walk, node.op)(node.target, (*inputs, *extra), kwargs)
+        def plain(*inputs: Any, **options: Any) -> Any:
+            return getattr(walk, node.op)(node.target, (*inputs, *extra), {**kwargs, **options})
 
         inputs = [a for a in args if isinstance(a, (Tensor, list, tuple))]
         return rule(Call(node.name, self.kinds[node.name], module, plain), *inputs)
@@ -136,6 +157,10 @@ class Graph:
                 spent.setdefault(user, []).append(node)
         return [(node, tuple(spent.get(node, ()))) for node in order]
 
+    def between(self, start: str | None = None, stop: str | None = None) -> tuple[str, ...]:
+        """The nodes that run after ``start`` (the input by default) up to ``stop`` (the logits by default), in order."""
+        return tuple(node.name for node, _ in self._plan(start or self.input, stop or self.output) if node.name != start)
+
     def commands(self, name: str) -> bool:
         """Whether the logits depend on the image through this node alone."""
         try:
@@ -147,6 +172,53 @@ class Graph:
     def named(self, kind: str) -> tuple[str, ...]:
         """The names of all nodes of a kind, in the order in which they run."""
         return tuple(name for name, found in self.kinds.items() if found == kind)
+
+    def chain(self) -> tuple[Link, ...]:
+        """The layers under the logits, from the top down, as long as each takes one value and has a structure to turn round.
+
+        Those are dense layers, convolutions in one group, pooling, ReLU, and batch norm where it follows one that multiplies.
+        """
+        links, name = [], self.output
+        while name != self.input and self._has_inverse_structure(self.nodes[name]):
+            source = self.nodes[name].args[0].name
+            links.append(Link(name, self.kinds[name], source))
+            name = source
+        return tuple(links)
+
+    def _has_inverse_structure(self, node: fx.Node) -> bool:
+        kind = self.kinds[node.name]
+        if kind not in _CHAIN_KINDS or not (node.args and isinstance(node.args[0], fx.Node)):
+            return False
+        if kind == "batch_norm":
+            return self.kinds[node.args[0].name] in {"conv", "linear"}
+        layer = self.module.get_submodule(node.target) if kind == "conv" else None
+        return layer is None or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
+                                 and isinstance(layer.padding, tuple))
+
+    def nonlinear_layers(self) -> tuple[str, ...]:
+        """The layers that are neither affine nor ReLU, ReLU6 or max-pooling, each kind once; empty: piecewise linear."""
+        varying: set[fx.Node] = set()  # the nodes whose values depend on the image's
+        found: dict[str, None] = {}
+        for node, _ in self._plan(self.input, self.output):
+            asks_shape = node.target == "size" or (node.target is getattr and node.args[1] == "shape")
+            if node.name != self.input and (asks_shape or not varying.intersection(node.all_input_nodes)):
+                continue
+            varying.add(node)
+            if node.name != self.input and not self._is_piecewise_linear(node, varying):
+                layer = type(self.module.get_submodule(node.target)) if node.op == "call_module" else node.target
+                found[getattr(layer, "__name__", str(layer))] = None
+        return tuple(found)
+
+    def _is_piecewise_linear(self, node: fx.Node, varying: set[fx.Node]) -> bool:
+        kind = self.kinds[node.name]
+        if kind == "batch_norm":  # without running statistics it normalises by the batch itself
+            return self.module.get_submodule(node.target).running_mean is not None
+        if node.op == "call_module" or kind != "other":
+            return kind in _PIECEWISE_LINEAR_KINDS
+        factors = [a for a in node.args if isinstance(a, fx.Node) and a in varying]
+        if node.target in _PRODUCTS | _QUOTIENTS:
+            return len(factors) == 1 and (node.target in _PRODUCTS or factors[0] is node.args[0])
+        return node.target in _LINEAR_CALLS
 
     def measure(self, x: Tensor) -> dict[str, Shape]:
         """What each node gives for the image ``x`` (1, C, H, W); one forward pass."""
@@ -192,6 +264,22 @@ def feature_layers(graph: Graph, shapes: Mapping[str, Shape]) -> FeatureLayers:
     spatial = {name: size for name, size in spatial.items() if graph.commands(name)}
     default = next((name for name in reversed(before_head) if name in spatial), None)
     return FeatureLayers(spatial, default)
+
+
+def pool_with_switches(call: Call, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    """For a rule: a max-pool's output, and the position in the flattened plane that each of its values came from."""
+    pool = call.module
+    if pool is None:
+        return call.plain(x, *rest, return_indices=True)
+    if isinstance(pool, nn.AdaptiveMaxPool2d):
+        return F.adaptive_max_pool2d(x, pool.output_size, return_indices=True)
+    return F.max_pool2d(x, pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, return_indices=True)
+
+
+def pool_at(switches: Tensor, x: Tensor) -> Tensor:
+    """A max-pool that picks what it picked for another image: ``switches`` (1, C, h, w) for any number of images."""
+    chosen = switches.expand(len(x), -1, -1, -1)
+    return x.flatten(2).gather(2, chosen.flatten(2)).view(chosen.shape)
 
 
 def _canonicalise(traced: fx.GraphModule) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from explainers.data import scenes
+from explainers.data import pools, scenes
 from explainers.data.glyphs import ICONS, Pose, layers, level_for, place, window
 
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "samples"
@@ -133,3 +133,12 @@ def test_the_sample_pictures_are_what_the_seeds_draw():
                 assert picture.mode == "1"
                 shrunk = np.asarray(picture.convert("L").reduce(4)) > 127
             assert (shrunk & drawn).sum() / (shrunk | drawn).sum() > 0.9
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_pool_is_the_batch_of_the_same_seed(kept, tmp_path):
+    images, labels = scenes.draw_batch(3, seed=4)
+    for _ in range(1 + kept):  # the second time it is found
+        pictures, classes = pools.scene_pool(3, 4, tmp_path if kept else None)
+        assert np.array_equal(pictures, images.numpy())
+        assert torch.equal(classes, labels)

@@ -69,6 +69,17 @@ def test_the_meter_counts_images_forward_and_gradients_back(toy, image):
     assert view.meter.passes == ex.Passes(5, 2) and toy.meter is None
 
 
+def test_a_part_counts_as_its_share_of_the_multiplications(toy, image):
+    view, middle = toy.metered(), toy.features.default
+    maps = view.walk(image.repeat(3, 1, 1, 1), stop=middle).requires_grad_(True)
+    below, above = toy.share(None, middle), toy.share(middle)
+    assert 0 < above < below < 1 and below + above == pytest.approx(1) and toy.share() == 1
+    assert view.meter.passes == ex.Passes(3 * below, 0)
+    view.walk(maps, start=middle).sum().backward()
+    assert view.meter.passes.forward == pytest.approx(3) and view.meter.passes.backward == pytest.approx(3 * above)
+    assert above == pytest.approx(12 * 5 / sum(shape.macs for shape in toy.shapes.values()))
+
+
 def test_targets(toy, image):
     assert toy.target(image, None) == int(toy.predict(image).argmax())
     assert toy.target(image, [1, 2]) == (1, 2)

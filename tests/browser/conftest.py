@@ -1,0 +1,144 @@
+"""A real server and Debian's chromium. Skipped where there is none, unless EXPLORER_REQUIRE_BROWSER=1 asks for a failure."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PAINTED = ".js-plotly-plot .heatmaplayer image"
+
+
+@contextmanager
+def server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A fresh Streamlit server with a map cache of its own; gives its address."""
+    port = port or free_port()
+    log = folder / "server.log"
+    environment = {**os.environ, "EXPLORER_CACHE": str(folder / "maps")}
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+            cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait_for(address, process, log)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    """Until the server answers. Raises RuntimeError with its log when it does not."""
+    for _ in range(600):
+        try:
+            if urllib.request.urlopen(address + "/_stcore/health", timeout=1).read() == b"ok":
+                return
+        except OSError:
+            time.sleep(0.05)
+        if process.poll() is not None:
+            break
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for all tests."""
+    def missing(reason: str) -> None:
+        (pytest.fail if os.environ.get("EXPLORER_REQUIRE_BROWSER") == "1" else pytest.skip)(reason)
+
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed")
+    if not Path(CHROMIUM).exists():
+        missing(f"{CHROMIUM} is not here")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def address(chromium, tmp_path_factory) -> Iterator[str]:
+    """The address of one warm server."""
+    with server(tmp_path_factory.mktemp("server")) as found:
+        yield found
+
+
+class Visit:
+    """A page in the browser that remembers what went wrong and whom it asked."""
+
+    def __init__(self, page, address: str):
+        self.page, self.address = page, address
+        self.problems: list[str] = []
+        self.hosts: set[str] = set()
+        page.set_default_timeout(45_000)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", self._console)
+        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
+
+    def _console(self, message) -> None:
+        probe = "/_stcore/" in message.location.get("url", "")  # Streamlit looks for its base path on a deep link
+        if message.type == "error" and not probe:
+            self.problems.append(message.text)
+
+    def go(self, link: str = "", wait: str = PAINTED) -> Visit:
+        self.page.goto(f"{self.address}/{link}")
+        self.page.wait_for_selector(wait)
+        self.settle()
+        return self
+
+    def settle(self) -> None:
+        """Until the script has ended and nothing on the page is stale."""
+        self.page.wait_for_timeout(150)
+        self.page.wait_for_function(
+            "() => !document.querySelector('[data-testid=stStatusWidget], [data-stale=true]')"
+            " && document.querySelector('[data-testid=stApp]').dataset.testScriptState !== 'running'")
+
+    def maps(self) -> int:
+        return self.page.locator(PAINTED).count()
+
+    def images(self) -> list[str]:
+        """The pixels of the maps that are painted."""
+        return self.page.eval_on_selector_all(
+            PAINTED, "nodes => nodes.map(n => n.getAttribute('href') || n.getAttribute('xlink:href'))")
+
+    def check(self) -> None:
+        """Nothing failed: no exception on the page, no error in the console, no foreign host."""
+        assert self.page.locator("[data-testid=stException]").count() == 0
+        assert not self.problems
+        assert {host.split(":")[0] for host in self.hosts} <= {"127.0.0.1", ""}
+
+
+@pytest.fixture()
+def visit(chromium, address) -> Iterator[Callable[..., Visit]]:
+    """Opens a page of the warm server (or of ``at``) and checks at the end that nothing failed."""
+    opened = []
+
+    def open_page(width: int = 1440, height: int = 900, at: str = "", **options) -> Visit:
+        context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        opened.append((context, Visit(context.new_page(), at or address)))
+        return opened[-1][1]
+
+    yield open_page
+    for context, page in opened:
+        page.check()
+        context.close()

@@ -1,0 +1,167 @@
+"""The app as a person meets it, in chromium: painted maps, uploads, links, downloads, a stop that stops, a phone."""
+
+from __future__ import annotations
+
+import json
+import time
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from browser.conftest import PAINTED, server
+
+pytestmark = pytest.mark.browser
+
+THREE = "methods=Grad-CAM&methods=Gradient&methods=Guided+Backpropagation"
+
+
+def jpeg() -> bytes:
+    y, x = np.mgrid[:200, :320]
+    pixels = np.stack([x % 256, (y * 2) % 256, (x + y) % 256], -1).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def upload(visit, name: str, kind: str, data: bytes) -> None:
+    visit.page.locator(".st-key-uploaded_files input[type=file]").set_input_files(
+        {"name": name, "mimeType": kind, "buffer": data})
+
+
+def test_the_start_page_paints_three_maps(visit):
+    page = visit().go()
+    explain = page.page.locator(".st-key-explain button").first
+    if explain.count():  # on a busy machine the estimate may pass the limit
+        explain.click()
+    page.page.wait_for_function(f"() => document.querySelectorAll('{PAINTED}').length === 3")
+    assert all(source and source.startswith("data:image/png") for source in page.images())
+
+
+def test_a_real_file_is_uploaded_and_explained_by_three_methods(visit):
+    page = visit().go("?" + THREE)
+    before = page.images()
+    upload(page, "photo.jpg", "image/jpeg", jpeg())
+    page.page.get_by_text("framed part seen at").wait_for()
+    page.settle()
+    assert page.maps() == 3 and not set(page.images()) & set(before)
+    assert "picture=upload-" in page.page.url
+
+
+def test_a_bad_file_gets_a_line_and_the_maps_stay(visit):
+    page = visit().go("?" + THREE)
+    before = page.images()
+    upload(page, "notes.jpg", "image/jpeg", b"not a picture")
+    page.page.get_by_text("notes.jpg:").wait_for()
+    page.settle()
+    assert page.images() == before
+
+
+@pytest.mark.parametrize(("link", "sign"), [("?" + THREE, ".js-plotly-plot"), ("methods?family=Control", ".facts")])
+def test_a_cold_deep_link_brings_the_whole_app(visit, chromium, tmp_path, link, sign):
+    """On a cold server Streamlit runs a linked page without app.py, unless the page takes care."""
+    with server(tmp_path) as cold:
+        page = visit(at=cold).go(link, wait=sign)
+        assert page.page.get_by_text("Use your own checkpoint").is_visible()
+        assert page.page.get_by_role("link", name="Methods").first.is_visible()
+        assert page.page.locator("[data-testid=stDialog]").count() == 0
+
+
+def test_a_display_control_redraws_without_computing(visit):
+    page = visit().go("?" + THREE)
+    before, cost = page.images(), page.page.locator(".st-key-settings").inner_text()
+    page.page.get_by_role("radio", name="Magnitude").click()
+    page.page.wait_for_function("() => location.search.includes('values=Magnitude')")
+    page.page.wait_for_timeout(300)
+    page.settle()
+    assert page.maps() == 3 and page.images() != before
+    assert page.page.locator(".st-key-settings").inner_text() == cost
+
+
+def test_the_figure_answers_in_the_browser(visit):
+    """Opacity, hovering and linked zoom need no rerun."""
+    page = visit().go("?" + THREE).page
+    graph = "document.querySelector('.js-plotly-plot')"
+    page.locator(".js-plotly-plot .slider-rail-touch-rect").click(position={"x": 3, "y": 5}, force=True)
+    page.wait_for_function(f"() => {graph}._fullData.filter(t => t.type === 'heatmap').every(t => t.opacity < 0.2)")
+
+    box = page.locator(".js-plotly-plot .nsewdrag").nth(1).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2 + 3)
+    page.wait_for_selector(".js-plotly-plot .hoverlayer .hovertext")
+    assert "% of the pixels" in page.locator(".hoverlayer").text_content()
+
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 140, box["y"] + 140, steps=5)
+    page.mouse.up()
+    page.wait_for_function(f"() => {graph}._fullLayout.xaxis.range[1] < 110")
+    ranges = page.evaluate(f"() => ['xaxis', 'xaxis2', 'xaxis4'].map(a => {graph}._fullLayout[a].range.map(Math.round))")
+    assert ranges[0] == ranges[1] == ranges[2]
+
+
+def test_downloads_arrive(visit):
+    page = visit().go("?" + THREE)
+    files = {}
+    for ending in ("png", "svg", "npz", "json"):
+        with page.page.expect_download() as waiting:
+            page.page.locator(f".st-key-download-{ending} button").first.click()
+        files[ending] = waiting.value.path().read_bytes()
+        assert waiting.value.suggested_filename.endswith(ending)
+    assert Image.open(BytesIO(files["png"])).width > 1500 and b"<svg" in files["svg"][:500]
+    arrays = np.load(BytesIO(files["npz"]))
+    assert arrays["gradient.native"].shape == (3, 128, 128) and arrays["grad_cam.heatmap"].shape == (128, 128)
+    settings = json.loads(files["json"])
+    assert list(settings["methods"]) == ["grad_cam", "gradient", "guided_backprop"] or len(settings["methods"]) == 3
+
+
+def test_stop_stops_and_keeps_what_is_there(visit):
+    page = visit().go("?methods=Gradient&methods=RISE&rise.masks=100000", wait="text=Waits for Explain")
+    page.page.locator(".st-key-explain button").first.click()
+    page.page.locator(".st-key-stop-run button").first.wait_for()
+    page.page.wait_for_timeout(600)
+    begin = time.monotonic()
+    page.page.locator(".st-key-stop-run button").first.click()
+    page.page.get_by_text("Stopped.").wait_for()
+    assert time.monotonic() - begin < 3
+    page.settle()
+    assert page.maps() == 1
+
+
+def test_a_changed_widget_abandons_the_run(visit):
+    page = visit().go("?methods=RISE&rise.masks=100000", wait="text=Waits for Explain")
+    page.page.locator(".st-key-explain button").first.click()
+    page.page.locator(".st-key-stop-run button").first.wait_for()
+    page.page.locator("[class*=st-key-picture-]").nth(1).locator("button").first.click()
+    page.page.get_by_text("Waits for Explain").wait_for(timeout=5000)
+    page.settle()
+    assert page.page.locator(".st-key-stop-run").count() == 0
+
+
+def test_the_choice_survives_a_change_of_page(visit):
+    page = visit().go("?" + THREE + "&gradient.times_input=true")
+    page.page.locator("[class*=st-key-picture-]").nth(2).locator("button").first.click()
+    page.page.wait_for_function("() => location.search.includes('picture=')")
+    page.settle()
+    before = page.images()
+    page.page.get_by_role("link", name="Methods").first.click()
+    page.page.wait_for_selector(".facts")
+    page.settle()
+    page.page.get_by_role("link", name="Compare").first.click()
+    page.page.wait_for_selector(".js-plotly-plot .heatmaplayer image")
+    page.settle()
+    assert page.images() == before and "gradient.times_input=true" in page.page.url
+
+
+@pytest.mark.parametrize("link", ["?" + THREE + "&controls=true", "methods"])
+def test_a_phone_never_scrolls_sideways(visit, link):
+    page = visit(390, 844).go(link, wait=".facts" if link == "methods" else ".js-plotly-plot .heatmaplayer image")
+    assert page.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    assert page.page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth")
+
+
+def test_the_dark_theme_is_dark(visit):
+    page = visit(color_scheme="dark").go("?" + THREE)
+    colour = page.page.evaluate("() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    assert max(int(part) for part in colour[4:-1].split(",")) < 60

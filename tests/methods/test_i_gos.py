@@ -1,0 +1,297 @@
+"""I-GOS against closed forms, the authors' loop written out plainly, and a network that sees nothing but a planted patch."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from conftest import classifier
+from torch import nn
+from torch.nn import functional as F
+
+import explainers as ex
+from explainers.context import Context
+from explainers.methods.i_gos import ARMIJO, STEPS, Params, Penalty, Point, Scene, blurred, enlarge, line_search, rescued
+
+
+class LinearProbability(nn.Module):
+    """Class 0's softmax probability is exactly 1/2 + <w, x>."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(8)) * 0.002)
+
+    def forward(self, x):
+        q = (0.5 + (x * self.weight).sum((1, 2, 3))).clamp(1e-4, 1 - 1e-4)
+        return torch.stack((q.log(), (1 - q).log()), 1)
+
+
+class SeesPatch(nn.Module):
+    """Class 0 is likely when rows 16 to 23, columns 8 to 15 are bright."""
+
+    def forward(self, x):
+        seen = x[:, :, 16:24, 8:16].mean((1, 2, 3))
+        return torch.stack((4 * seen - 2, torch.zeros_like(seen)), 1)
+
+
+class SeesNothing(nn.Module):
+    def forward(self, x):
+        return 0 * x.mean((1, 2, 3))[:, None] + torch.tensor([1.0, 0.0])
+
+
+@pytest.fixture(scope="module")
+def patch():
+    """The network and an image that is bright in the patch alone."""
+    x = torch.zeros(1, 3, 32, 32)
+    x[:, :, 16:24, 8:16] = 1
+    return classifier(SeesPatch(), classes=2), x
+
+
+def random_mask(side, seed=0):
+    return torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def nothing():
+    return None
+
+
+def naive(network, x, target, params, seed, cells):
+    """The authors' demo, line for line: one point at a time, one candidate at a time, gradients by autograd alone."""
+    context, size, penalty = Context(network, seed), x.shape[-2:], Penalty.usual(cells, params)
+    l1, tv, soft = penalty.l1, penalty.tv, blurred(x)
+
+    def blend(mask):
+        up = F.interpolate(mask, size=size, mode="bilinear", align_corners=True)
+        return x * up + soft * (1 - up)
+
+    def price(mask):
+        down, across = mask[:, :, 1:] - mask[:, :, :-1], mask[..., 1:] - mask[..., :-1]
+        return l1 * (1 - mask).abs().mean() + tv * ((down**2).mean() + (across**2).mean())
+
+    def probability(image):
+        return network.logits(image).softmax(-1)[0, target]
+
+    mask, curve, losses = torch.ones(1, 1, cells, cells), [], []
+    for i in range(params.iterations):
+        mask.requires_grad_(True)
+        total = price(mask)
+        for s in range(params.points):
+            up = F.interpolate(mask, size=size, mode="bilinear", align_corners=True) * (s + 1) / params.points
+            noise = torch.randn(x.shape[1:], generator=context.generator(i * params.points + s)) * params.noise
+            total = total + probability(x * up + soft * (1 - up) + noise) / params.points
+        direction = torch.autograd.grad(total, mask)[0]
+        mask = mask.detach()
+        now = float(probability(blend(mask)))
+        losses.append(float(price(mask)) + now)
+        curve += [now] if i else [now, now]
+        step = 200.0
+        while True:
+            candidate = (mask - step * direction).clamp(0, 1)
+            loss = float(price(candidate)) + float(probability(blend(candidate)))
+            if step < 1e-5 or loss <= losses[-1] - 1e-4 * step * float((direction**2).sum()):
+                break
+            step *= 0.2
+        mask = candidate
+        if params.rescue and i == int(params.iterations / 2) and abs(curve[0] - curve[i]) <= 0.001:
+            l1 /= 10
+        elif params.rescue and i == int(params.iterations / 1.25) and abs(curve[0] - curve[i]) <= 0.01:
+            l1 /= 5
+    return mask, losses
+
+
+@pytest.mark.parametrize("cells", [7, 14, 32])
+def test_a_mask_of_ones_keeps_the_image_and_of_zeros_the_blur(toy, image, cells):
+    scene, ones = Scene(toy, image, 0), torch.ones(1, 1, cells, cells)
+    assert torch.allclose(scene.blend(ones), image, atol=1e-6) and torch.equal(scene.blend(0 * ones), blurred(image))
+    mask = random_mask(cells)
+    assert torch.allclose(enlarge(mask, (32, 32)) + enlarge(1 - mask, (32, 32)), torch.ones(32, 32), atol=1e-6)
+
+
+def test_the_blur_is_the_authors_kernel_at_their_size():
+    x = torch.randn(1, 1, 224, 224, generator=torch.Generator().manual_seed(1))
+    offsets = torch.arange(-25, 26).float()
+    kernel = torch.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 50**2))
+    expected = F.conv2d(F.pad(x, (25,) * 4, mode="reflect"), (kernel / kernel.sum())[None, None])
+    assert torch.allclose(blurred(x), expected, atol=1e-5)
+    assert blurred(x[..., :28, :28]).shape == (1, 1, 28, 28)
+
+
+@pytest.mark.parametrize("points", [1, 20])
+def test_on_a_linear_probability_the_path_gradient_is_21_fortieths_of_the_gradient(image, points):
+    network = classifier(LinearProbability(), classes=2)
+    scene, mask, params = Scene(network, image, 0), random_mask(14), Params(points=points, noise=0.0)
+    leaf = mask.clone().requires_grad_(True)
+    probability = network.logits(scene.blend(leaf)).softmax(-1)[0, 0]
+    assert 0.01 < probability < 0.99
+    plain = torch.autograd.grad(probability, leaf)[0]
+    found = scene.path_gradient(mask, params, 0, Context(network), nothing)
+    assert torch.allclose(found, (points + 1) / (2 * points) * plain, atol=1e-6) and plain.abs().max() > 1e-4
+
+
+def test_the_path_gradient_along_the_mask_is_what_the_path_gained_on_average(toy, image):
+    """<M, direction> tends to g(1) - mean g(s/S), with g(t) the probability at t M."""
+    scene, mask, points = Scene(toy, 3 * image, 1), random_mask(7), 400
+    found = scene.path_gradient(mask, Params(points=points, noise=0.0), 0, Context(toy), nothing)
+    shares = torch.arange(points + 1).view(-1, 1, 1, 1) / points
+    g = scene.probability(shares * mask)
+    expected = g[-1] - (g[1:] + g[:-1]).mean() / 2
+    assert torch.isclose((mask * found).sum(), expected, rtol=0.02) and abs(expected) > 1e-3
+    assert not torch.isclose(expected, g[-1] - g[0], rtol=0.2)  # completeness in the sense of Integrated Gradients fails
+
+
+@pytest.mark.parametrize("settings", [
+    dict(points=20, iterations=3), dict(points=4, iterations=6, noise=0.1, tv=0.2), dict(points=5, iterations=6, l1=0.2, tv=0.05),
+])
+def test_it_equals_the_authors_loop(patch, settings):
+    network, x = patch
+    x = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(5))
+    found = ex.explain(network, x, "i_gos", target=0, seed=11, resolution="14", **settings)
+    mask, losses = naive(network, x, 0, Params(**settings), 11, 14)
+    assert torch.allclose(found.extras["mask"], mask[0, 0], atol=2e-5) and torch.equal(found.native[0], 1 - found.extras["mask"])
+    assert found.extras["loss"][:-1] == pytest.approx(losses, abs=1e-5)
+    assert losses[-1] < losses[0] - 0.001
+
+
+@pytest.mark.parametrize(("target", "scale", "iterations", "fires"), [
+    (0, 10, 8, True), (1, 10, 8, True),
+    (0, 11, 4, False),  # the iterate before had moved by 0.00104, the present one by 0.00077: the rule looks at the former
+])
+def test_it_equals_the_authors_loop_with_the_rescue_rule(toy, image, target, scale, iterations, fires):
+    settings = dict(points=4, iterations=iterations, l1=0.03, resolution="7", noise=0.0)
+    plain, found = (ex.explain(toy, scale * image, "i_gos", target=target, rescue=r, **settings) for r in (False, True))
+    mask, losses = naive(toy, scale * image, target, Params(rescue=True, **settings), 0, 7)
+    assert torch.allclose(found.extras["mask"], mask[0, 0], atol=2e-5)
+    assert found.extras["loss"][:-1] == pytest.approx(losses, abs=2e-6)
+    assert torch.allclose(found.extras["mask"], plain.extras["mask"], atol=2e-4) is not fires
+
+
+def test_the_rescue_rule_makes_hiding_cheaper_twice():
+    penalty = Penalty(1.0, 20.0)
+    asked = {i: rescued(penalty, i, 15, 0.0005) for i in range(15)}
+    assert asked.pop(7) == Penalty(0.1, 20.0) and asked.pop(12) == Penalty(0.2, 20.0)
+    assert set(asked.values()) == {penalty}
+    assert rescued(penalty, 7, 15, 0.002) == penalty and rescued(penalty, 12, 15, 0.002) == Penalty(0.2, 20.0)
+    assert rescued(penalty, 12, 15, 0.02) == penalty and rescued(penalty, 1, 3, 0.0) == penalty
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_line_search_takes_the_longest_step_that_obeys_armijo(patch, seed):
+    network, x = patch
+    scene, penalty, mask = Scene(network, x, 0), Penalty(0.5, 1.0), random_mask(14, seed)
+    direction = scene.path_gradient(mask, Params(points=5), 0, Context(network), nothing) + penalty.gradient(mask)
+    direction = direction if seed < 3 else -direction  # uphill, where nothing may be accepted
+    probability = float(scene.probability(mask))
+    at = Point(mask, probability, probability + float(penalty.of(mask)))
+    new = line_search(scene, at, direction, penalty, Context(network), nothing)
+
+    def lowers_enough(step):
+        moved = (mask - step * direction).clamp(0, 1)
+        return float(scene.probability(moved) + penalty.of(moved)) <= at.loss - ARMIJO * step * float((direction**2).sum())
+
+    assert new.accepted is (seed < 3) and new.step == (next(filter(lowers_enough, STEPS)) if new.accepted else STEPS[-1])
+    assert torch.equal(new.mask, (mask - new.step * direction).clamp(0, 1)) and new.mask.min() >= 0 and new.mask.max() <= 1
+    assert new.loss == pytest.approx(float(scene.probability(new.mask) + penalty.of(new.mask)), abs=1e-6)
+
+
+def test_the_steps_are_the_authors():
+    assert STEPS[0] == 200 and STEPS[-2] > 1e-5 > STEPS[-1]
+    assert all(b / a == pytest.approx(0.2) for a, b in zip(STEPS, STEPS[1:], strict=False))
+
+
+def test_the_planted_patch_is_hidden_and_nothing_else(patch):
+    network, x = patch
+    found = ex.explain(network, x, "i_gos", target=0, resolution="28", tv=0.2)
+    heat, extras = found.heatmap(), found.extras
+    row, column = divmod(int(heat.argmax()), 32)
+    assert 15 <= row <= 24 and 7 <= column <= 16
+    inside = heat[16:24, 8:16].sum()
+    assert inside > 0.6 * heat.sum() and heat[:10].max() < 0.05 * heat.max()
+    assert extras["probability"][0] > 0.88 and extras["probability"][-1] < 0.65
+    assert len(extras["loss"]) == len(extras["probability"]) == 16 and len(extras["steps"]) == len(extras["accepted"]) == 15
+    for before, after, accepted in zip(extras["loss"], extras["loss"][1:], extras["accepted"], strict=False):
+        assert not accepted or after <= before
+    assert 0 <= extras["mask"].min() and extras["mask"].max() <= 1
+
+
+def test_a_network_that_sees_nothing_keeps_the_mask_at_ones(image):
+    found = ex.explain(classifier(SeesNothing(), classes=2), image, "i_gos", target=0, iterations=3, points=4)
+    assert torch.equal(found.extras["mask"], torch.ones(28, 28)) and found.flags == ("the map is zero everywhere",)
+    assert found.extras["probability"] == pytest.approx([1 / (1 + math.exp(-1))] * 4)
+
+
+def test_the_seed_draws_the_noise_and_nothing_else(patch):
+    network, x = patch
+    noisy = [ex.explain(network, x, "i_gos", target=0, seed=s, iterations=2, points=4).native for s in (0, 1)]
+    still = [ex.explain(network, x, "i_gos", target=0, seed=s, iterations=2, points=4, noise=0.0).native for s in (0, 1)]
+    assert not torch.equal(*noisy) and torch.equal(*still)
+
+
+def test_a_contrast_lowers_the_difference_of_two_probabilities(toy, image):
+    found = ex.explain(toy, image, "i_gos", target=(2, 0), iterations=1, points=2)
+    p = toy.predict(image)[0]
+    assert found.extras["probability"][0] == pytest.approx(float(p[2] - p[0]), abs=1e-6) == found.extras["loss"][0]
+
+
+def test_penalties_are_means_and_have_their_own_denominators():
+    mask = torch.ones(1, 1, 4, 4)
+    mask[0, 0, 1, 1] = 0.5
+    assert Penalty(2.0, 0.0).of(mask).item() == pytest.approx(2 * 0.5 / 16)
+    assert Penalty(0.0, 3.0).of(mask).item() == pytest.approx(3 * (0.5 / 12 + 0.5 / 12))
+    assert torch.equal(Penalty(5.0, 5.0).gradient(torch.ones(1, 1, 4, 4)), torch.zeros(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize(("cells", "l1"), [(7, 1), (14, 1), (28, 1), (112, 3), (224, 10)])
+def test_the_usual_weights(cells, l1):
+    found = Penalty.usual(cells, Params())
+    assert (found.l1, found.tv) == pytest.approx((l1, 20 * l1))
+    doubled = Penalty.usual(cells, Params(l1=2.0, tv=0.5))
+    assert (doubled.l1, doubled.tv) == pytest.approx((2 * l1, 10 * l1))
+    assert 1 < Penalty.usual(56, Params()).l1 < 3
+
+
+def test_a_mask_is_never_finer_than_the_input(toy, image):
+    found = {r: ex.explain(toy, image, "i_gos", target=0, resolution=r, iterations=1, points=2).native for r in ("7", "56", "input")}
+    assert found["7"].shape == (1, 7, 7) and found["56"].shape == (1, 32, 32) and torch.equal(found["56"], found["input"])
+
+
+def test_the_shown_map_lies_where_the_mask_lay(patch):
+    network, x = patch
+    found = ex.explain(network, x, "i_gos", target=0, resolution="7", iterations=2, points=4)
+    expected = 1 - enlarge(found.extras["mask"][None, None], (32, 32))[0, 0]
+    assert torch.allclose(torch.from_numpy(found.heatmap()), expected, atol=1e-6) and expected.max() > 0.01
+
+
+def test_the_plain_gradient_helps_where_no_step_is_accepted(toy, image):
+    settings = dict(target=0, points=4, iterations=5, l1=0.3, noise=0.0, resolution="7")
+    stuck = ex.explain(toy, 10 * image, "i_gos", **settings)
+    helped = ex.explain(toy, 10 * image, "i_gos", fallback=True, **settings)
+    assert not any(stuck.extras["accepted"]) and helped.extras["plain_gradient_in"]
+    assert helped.extras["loss"][-1] < stuck.extras["loss"][-1] - 2e-6
+    most = ex.methods()["i_gos"].passes(Params(points=4, iterations=5, fallback=True))
+    plain = ex.methods()["i_gos"].passes(Params(points=4, iterations=5))
+    assert stuck.passes == plain == ex.Passes(1 + 5 * 16, 20)
+    assert plain.forward < helped.passes.forward <= most.forward and plain.backward < helped.passes.backward <= most.backward
+
+
+def test_the_plain_gradient_counts_the_price_of_hiding_and_points_into_the_bounds(toy, image):
+    scene, penalty = Scene(toy, 3 * image, 2), Penalty(0.01, 0.0)
+    leaf = torch.ones(1, 1, 7, 7, requires_grad=True)
+    slope = torch.autograd.grad(toy.logits(scene.blend(leaf)).softmax(-1)[0, 2], leaf)[0]
+    found = scene.plain_gradient(leaf.detach(), penalty)
+    assert torch.allclose(found, (slope - 0.01 / 49).clamp(min=0), atol=1e-7) and 0 < (found > 0).sum() < 49
+    assert (scene.plain_gradient(torch.zeros(1, 1, 7, 7), penalty) <= 0).all()
+
+
+def test_memory_that_ran_out_once_is_remembered_for_the_whole_run(toy, image, monkeypatch):
+    walk, failed = toy.__class__.walk, []
+
+    def small_memory(self, x, *args, **options):
+        if x.shape[0] > 6:
+            failed.append(x.shape[0])
+            raise torch.OutOfMemoryError("pretended")
+        return walk(self, x, *args, **options)
+
+    monkeypatch.setattr(toy.__class__, "walk", small_memory)
+    ex.explain(toy, image, "i_gos", target=0, iterations=3, points=20)
+    assert failed == [20, 10]

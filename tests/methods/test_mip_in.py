@@ -1,0 +1,366 @@
+"""MIP-IN: its closed forms by optimality, its walk by a slow twin written from the paper, its maps by known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import classifier, seeded
+from torch import nn
+from torch.nn import functional as F
+
+import explainers as ex
+from explainers.context import Context
+from explainers.data.reference import ReferenceSet
+from explainers.methods import mip_in, mip_in_inverse, mip_in_layers
+from explainers.methods.mip_in_inverse import Geometry
+from explainers.methods.mip_in_layers import descend, entering, layers_of
+
+
+def normal(*size, seed=0):
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def reference(images, identity="drawn"):
+    return ReferenceSet("drawn", identity, len(images), lambda start, stop: images[start:stop])
+
+
+def drawn(network, count=60, seed=5):
+    return normal(count, network.channels, *network.input_size, seed=seed).float()
+
+
+def fit_of(network, target, images=None, **params):
+    settings = mip_in.METHOD.settings(**{"images": 60, **params})
+    layers = layers_of(network, settings.depth, target)
+    images = drawn(network) if images is None else images
+    return layers, mip_in.fitted(network, layers, target, settings, Context(network, reference=reference(images)))
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    return classifier(seeded(lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(48, 20), nn.ReLU(), nn.Dropout(0.2), nn.Linear(20, 12), nn.ReLU(), nn.Linear(12, 5)), 3), side=4)
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    return classifier(seeded(lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 7, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(63, 16), nn.ReLU(), nn.Linear(16, 5)), 4), side=16)
+
+
+@pytest.fixture(scope="module")
+def pooled_head():
+    """Like SqueezeNet: a convolution to the classes, ReLU and global pooling on top of feature maps."""
+    return classifier(seeded(lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Dropout(), nn.Conv2d(8, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        6), side=8)
+
+
+# Dense layers
+
+@pytest.mark.parametrize(("images", "width"), [(50, 8), (8, 30)])
+@pytest.mark.parametrize("dual", [False, True])
+def test_a_dense_inverse_satisfies_the_ridge_equation(images, width, dual):
+    signal, entered = normal(images, width), normal(images, 6, seed=1)
+    found = mip_in_inverse.fit_dense(signal, entered, 0.7, dual=dual)
+    assert ("dual" in found) == dual
+    weight = mip_in_inverse.invert_dense(found, torch.eye(width, dtype=torch.float64), bias=False).T  # (6, width)
+    s, t = signal - signal.mean(0), entered - entered.mean(0)
+    assert torch.allclose((t - s @ weight.T).T @ s, 0.7 * weight, atol=1e-4)
+    rebuilt = mip_in_inverse.invert_dense(found, signal, bias=True)
+    assert torch.allclose(rebuilt.mean(0), entered.mean(0), atol=1e-5)
+
+
+def test_both_forms_of_a_dense_inverse_are_equal():
+    signal, entered, other = normal(9, 40), normal(9, 300, seed=1), normal(4, 40, seed=2)
+    forms = [mip_in_inverse.fit_dense(signal, entered, 0.1, dual=dual) for dual in (False, True)]
+    for bias in (False, True):
+        primal, dual = (mip_in_inverse.invert_dense(form, other, bias) for form in forms)
+        assert torch.allclose(primal, dual, atol=1e-5)
+    assert "dual" in mip_in_inverse.fit_dense(signal, entered, 0.1)  # 12000 numbers against 3060
+    assert "weight" in mip_in_inverse.fit_dense(normal(400, 40), normal(400, 300), 0.1)
+
+
+def test_a_dead_unit_is_its_constant():
+    entered = normal(30, 4, seed=1)
+    entered[:, 2] = 0.25
+    found = mip_in_inverse.fit_dense(normal(30, 3), entered, 0.001)
+    assert found["weight"][2].abs().max() < 1e-7
+    assert torch.allclose(mip_in_inverse.invert_dense(found, normal(5, 3, seed=2), True)[:, 2].float(), torch.tensor(0.25))
+
+
+@pytest.mark.parametrize(("images", "width"), [(40, 10), (12, 30)])
+def test_the_fitted_ridge_minimises_generalised_cross_validation(images, width):
+    signal, entered = normal(images, width), normal(images, 4, seed=1) + normal(images, width) @ normal(width, 4, seed=2)
+    s, t = signal - signal.mean(0), entered - entered.mean(0)
+
+    def score(ridge):  # from the definition: the hat matrix, its trace, the residual
+        hat = s @ torch.linalg.solve(s.T @ s + ridge * torch.eye(width), s.T)
+        return ((t - hat @ t).square().sum() / (images - 1 - hat.trace()) ** 2).item()
+
+    best = mip_in_inverse.best_ridge(s, entered, entered.mean(0))
+    assert score(best) <= min(score(best * factor) for factor in (0.1, 0.5, 2, 10)) * (1 + 1e-6)
+
+
+def test_the_fitted_ridge_rebuilds_unseen_images_better_than_next_to_none():
+    truth, signal = normal(30, 5, seed=9), normal(36, 30)
+    entered = signal @ truth + 3 * normal(36, 5, seed=1)
+    unseen = normal(500, 30, seed=2)
+    errors = []
+    for ridge in (None, 0.001):
+        rebuilt = mip_in_inverse.invert_dense(mip_in_inverse.fit_dense(signal, entered, ridge), unseen, True)
+        errors.append((rebuilt - unseen @ truth).square().mean())
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_a_singular_gram_is_solved_with_the_least_jitter():
+    half = normal(6, 3)
+    gram, answer = half @ half.T, normal(6, 2, seed=1)
+    found = mip_in_inverse.solve(gram, gram @ answer)
+    assert torch.allclose(gram @ found, gram @ answer, atol=1e-6)
+    assert (mip_in_inverse.solve(torch.zeros(3, 3).double(), normal(3, 1)) == 0).all()
+
+
+# Convolutions and pooling
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation", "beyond"), [
+    (3, 1, 0, 1, 0), (3, 1, 1, 1, 0), (5, 2, 2, 1, 1), (3, 2, 1, 1, 0), (1, 1, 0, 1, 0), (3, 1, 2, 2, 0),
+    (4, 3, 1, 1, 2), (2, 2, 0, 1, 0)])
+def test_a_convolution_is_recovered_from_what_it_made(kernel, stride, padding, dilation, beyond):
+    truth, signal = normal(4, 3, kernel, kernel, seed=1), normal(6, 4, 7, 6)
+    geometry = Geometry((kernel,) * 2, (stride,) * 2, (padding,) * 2, (dilation,) * 2)
+    made = F.conv_transpose2d(signal, truth, None, stride, padding, beyond, dilation=dilation)
+    found = mip_in_inverse.fit_kernel(signal, made, geometry)
+    assert torch.allclose(found["kernel"].double(), truth, atol=1e-5)
+    assert torch.allclose(mip_in_inverse.invert_kernel(found, signal, made.shape[2:], geometry), made, atol=1e-4)
+
+
+def test_a_convolution_is_fitted_by_least_squares_at_any_block_size(monkeypatch):
+    signal, entered = normal(5, 2, 4, 4), normal(5, 3, 8, 8, seed=1)
+    geometry = Geometry((3, 3), (2, 2), (1, 1), (1, 1))
+    kernel = mip_in_inverse.fit_kernel(signal, entered, geometry)["kernel"].double().requires_grad_(True)
+    error = (mip_in_inverse.invert_kernel({"kernel": kernel}, signal, (8, 8), geometry) - entered).square().sum()
+    assert torch.autograd.grad(error, kernel)[0].abs().max() < 1e-4 * error
+    monkeypatch.setattr(mip_in_inverse, "_BLOCK_NUMBERS", 1)
+    assert torch.allclose(mip_in_inverse.fit_kernel(signal, entered, geometry)["kernel"].double(), kernel, atol=1e-6)
+
+
+def test_a_channel_that_is_always_zero_gets_no_kernel():
+    signal = normal(6, 3, 5, 5)
+    signal[:, 1] = 0
+    geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1))
+    kernel = mip_in_inverse.fit_kernel(signal, normal(6, 2, 5, 5, seed=1), geometry)["kernel"]
+    assert torch.isfinite(kernel).all() and kernel[1].abs().max() < 1e-3 < kernel[0].abs().max()
+
+
+def test_unpooling_puts_the_signal_where_the_maximum_was():
+    entered, signal = normal(3, 4, 6, 6), normal(3, 4, 3, 3, seed=1)
+    below = mip_in_inverse.spread(nn.MaxPool2d(2), entered, signal)
+    _, switches = F.max_pool2d(entered, 2, return_indices=True)
+    assert torch.allclose(below.flatten(2).gather(2, switches.flatten(2)), signal.flatten(2))
+    assert torch.allclose(below.sum((2, 3)), signal.sum((2, 3))) and (below != 0).sum() == signal.numel()
+
+
+def test_unpooling_breaks_ties_as_the_forward_pass_does_and_averages_where_windows_overlap():
+    flat = mip_in_inverse.spread(nn.MaxPool2d(2), torch.zeros(1, 1, 2, 2), torch.tensor([[[[5.0]]]]))
+    assert flat.tolist() == [[[[5.0, 0.0], [0.0, 0.0]]]]
+    entered = torch.tensor([[[[0.0, 9.0, 0.0]] * 3]])  # the windows (0..1) and (1..2) both choose the middle
+    below = mip_in_inverse.spread(nn.MaxPool2d((3, 2), stride=1), entered, torch.tensor([[[[4.0, 8.0]]]]))
+    assert below.sum() == 6
+
+
+def test_average_pooling_is_inverted_cell_by_cell():
+    entered = normal(40, 2, 4, 4)
+    signal = F.avg_pool2d(entered, 2)
+    spread = mip_in_inverse.spread(nn.AvgPool2d(2), entered, signal)
+    assert torch.allclose(spread, signal.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    found = mip_in_inverse.fit_cells(spread, entered, 0.0)
+    slope, constant = np.polyfit(signal[:, 1, 0, 1].numpy(), entered[:, 1, 1, 2].numpy(), 1)
+    assert found["slope"][1, 1, 2].item() == pytest.approx(slope, abs=1e-5)
+    rebuilt = mip_in_inverse.invert_cells(found, torch.zeros(1, 2, 4, 4).double(), bias=True)
+    assert rebuilt[0, 1, 1, 2].item() == pytest.approx(constant, abs=1e-5)
+
+
+# The way down
+
+def test_it_is_the_papers_algorithm(mlp):
+    """A slow twin: equations 5, 6 and 9 and algorithm 1, image by image, in numpy."""
+    images, c, ridge = drawn(mlp, 80), 2, 0.001
+    weights = {k: v.double().numpy() for k, v in mlp.module.state_dict().items()}
+
+    def forward(x):
+        x0 = x.flatten().double().numpy()
+        x1 = np.maximum(weights["1.weight"] @ x0 + weights["1.bias"], 0)
+        x2 = np.maximum(weights["4.weight"] @ x1 + weights["4.bias"], 0)
+        return [x0, x1, x2, weights["6.weight"] @ x2 + weights["6.bias"]]
+
+    seen, mine = [forward(x) for x in images], forward(images[3])
+    s = np.array([[v[3][c]] for v in seen])
+    source, a = mine[3][[c]], mine[3][[c]]
+    for level in (2, 1, 0):
+        t = np.array([v[level] for v in seen])
+        tc, sc = t - t.mean(0), s - s.mean(0)
+        w = tc.T @ sc @ np.linalg.inv(sc.T @ sc + ridge * np.eye(sc.shape[1]))
+        b = t.mean(0) - w @ s.mean(0)
+        s, source, a = s @ w.T + b, w @ source + b, w @ a
+        if level:
+            s, source, a = s * (t != 0), source * (mine[level] != 0), a * (mine[level] != 0)
+    found = ex.explain(mlp, images[3:4], "mip_in", target=c, reference=reference(images), images=80, ridge="paper")
+    assert np.allclose(found.native.flatten().numpy(), a, atol=1e-4 * np.abs(a).max())
+    assert np.allclose(found.extras["source"].flatten().numpy(), source, atol=1e-4 * np.abs(source).max())
+    once = ex.explain(mlp, images[3:4], "mip_in", target=c, reference=reference(images), images=80, ridge="paper", start="one")
+    assert torch.allclose(once.native * found.extras["logit"], found.native, rtol=1e-4, atol=1e-7)
+
+
+def test_of_a_linear_network_the_source_signal_has_the_images_logit(linear, image):
+    images = drawn(linear, 200)
+    w = linear.module.get_submodule("1").weight[1].double()
+    layers = layers_of(linear, "auto", 1)
+    score = linear.logits(images)[:, 1].double()
+    exact = mip_in_inverse.fit_dense(score[:, None], images.flatten(1), 0.0)
+    assert (w @ exact["weight"].double()).item() == pytest.approx(1, abs=1e-5)
+    found = ex.explain(linear, image, "mip_in", target=1, reference=reference(images), images=200, ridge="paper")
+    assert found.extras["layer"] == "pixels" and len(layers) == 2
+    assert found.extras["source_logit"] == pytest.approx(found.extras["logit"], abs=1e-3)
+    assert (w * found.native.flatten().double()).sum().item() == pytest.approx(found.extras["logit"], abs=1e-3)
+
+
+def test_the_signal_is_zero_where_the_network_is_but_at_the_pixels(cnn, image):
+    layers, fit = fit_of(cnn, 1)
+    x = image[:, :, :16, :16]
+    logits, entered = entering(cnn, layers, x, (1,))
+    assert [layer.gated for layer in layers] == [True] * (len(layers) - 1) + [False]
+    for depth in range(1, len(layers)):
+        part = {**fit, "operators": fit["operators"][:depth]}
+        name = layers[depth - 1].link.name
+        if name in entered:
+            signal = descend(layers[:depth], part, logits[:, 1], entered, bias=True)
+            assert ((signal != 0) <= (entered[name] != 0)).all() and (entered[name] == 0).any() and (signal != 0).any()
+
+
+def test_the_map_is_linear_in_what_it_starts_from(cnn, image):
+    layers, fit = fit_of(cnn, 1)
+    _, entered = entering(cnn, layers, image[:, :, :16, :16], (1,))
+    one, many = (descend(layers, fit, torch.tensor([start]), entered, bias=False) for start in (1.0, -3.0))
+    assert torch.allclose(-3 * one, many, atol=1e-5 * one.abs().max()) and one.abs().max() > 0
+
+
+def test_the_gates_of_each_image_lift_the_rank(mlp):
+    """Ungated, all that lies under the logit is affine in one number; the gates make the next fit well posed."""
+    layers, fit = fit_of(mlp, 2)
+    logits, entered = entering(mlp, layers, drawn(mlp), (2,))
+    gated = descend(layers[:1], {**fit, "operators": fit["operators"][:1]}, logits[:, 2], entered, True)
+    free = mip_in_inverse.invert_dense(fit["operators"][0], logits[:, 2:3], True)
+    ranks = [torch.linalg.matrix_rank((s - s.mean(0)).double(), rtol=1e-5).item() for s in (free, gated)]
+    assert ranks[0] == 1 and ranks[1] >= 6
+
+
+def test_each_class_has_a_fit_of_its_own(mlp):
+    first, second = (fit_of(mlp, target)[1]["operators"] for target in (0, 1))
+    assert not torch.allclose(first[-2]["weight"], second[-2]["weight"], atol=1e-3)
+
+
+def test_a_contrast_is_minus_its_opposite(mlp, cnn):
+    for network in (mlp, cnn):
+        x, others = drawn(network, 1, seed=8), reference(drawn(network))
+        one, other = (ex.explain(network, x, "mip_in", target=t, reference=others, images=60).native for t in ((2, 0), (0, 2)))
+        assert torch.allclose(one, -other, atol=1e-4 * one.abs().max())
+
+
+def test_the_source_signals_logit_is_the_networks_own(cnn, pooled_head):
+    for network in (cnn, pooled_head):
+        x = drawn(network, 1, seed=8)
+        found = ex.explain(network, x, "mip_in", target=1, reference=reference(drawn(network)), images=60)
+        layer = found.extras["layer"]
+        logits = network.walk(found.extras["source"][None], start=None if layer == "pixels" else layer)
+        assert logits[0, 1].item() == pytest.approx(found.extras["source_logit"], abs=1e-5)
+        change = (found.extras["source_logit"] - found.extras["logit"]) / abs(found.extras["logit"])
+        assert found.extras["percentage_change"] == pytest.approx(100 * change, abs=1e-3)
+
+
+# Where the map is
+
+def test_where_pooling_is_on_top_only_the_targets_channel_is_followed(pooled_head):
+    """From the definition: a slope per cell, the class's gate, a coefficient per feature, the feature's gate."""
+    images, x = drawn(pooled_head), drawn(pooled_head, 1, seed=8)
+    found = ex.explain(pooled_head, x, "mip_in", target=3, reference=reference(images), images=60, depth="features")
+    assert found.extras["source"].shape == (8, 4, 4) and not found.signed
+    features = pooled_head.graph.run(torch.cat([images, x]), stop="_2").double()
+    scores = pooled_head.graph.run(torch.cat([images, x]), stop="_4")[:, 3].double()  # (61, 4, 4)
+    z = scores.mean((1, 2))
+    zc, sc = z[:-1] - z[:-1].mean(), scores[:-1] - scores[:-1].mean(0)
+    slope = (zc[:, None, None] * sc).sum(0) / (zc.square().sum() + 0.001)
+    signal = (slope * zc[:, None, None] + scores[:-1].mean(0)) * (scores[:-1] != 0)
+    kernel = torch.einsum("nhw,nkhw->k", signal, features[:-1]) / signal.square().sum()
+    a = z[-1] * slope * (scores[-1] != 0) * kernel[:, None, None] * (features[-1] != 0)
+    assert torch.allclose(found.native[0].double(), a.mean(0).clamp(min=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("build", "side", "layer", "size"), [
+    (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(),
+                           nn.Linear(64, 5)), 8, "_1", (4, 6, 6)),
+    (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3, groups=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                           nn.Flatten(), nn.Linear(8, 5)), 8, "_3", (8, 4, 4)),
+    (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.Flatten(), nn.Linear(144, 5)),
+     8, "_0", (3, 6, 6)),
+])
+def test_the_way_down_ends_above_what_cannot_be_turned_round(build, side, layer, size):
+    network = classifier(seeded(build, 2), side=side)
+    found = ex.explain(network, drawn(network, 1), "mip_in", target=1, reference=reference(drawn(network)), images=60)
+    assert found.extras["layer"] == layer and found.native.shape[0] == 1
+    assert found.extras["source"].shape[0] == size[0]
+
+
+def test_auto_goes_to_the_features_where_the_network_is_large(cnn, monkeypatch):
+    x, others = drawn(cnn, 1), reference(drawn(cnn))
+    deep = ex.explain(cnn, x, "mip_in", target=1, reference=others, images=60)
+    monkeypatch.setattr(mip_in_layers, "SMALL_MACS", 1)
+    high = ex.explain(cnn, x, "mip_in", target=1, reference=others, images=60)
+    assert deep.extras["layer"] == "pixels" and deep.native.shape == (3, 16, 16) and deep.signed
+    assert high.extras["layer"] == "_5" and high.native.shape == (1, 3, 3) and not high.signed
+
+
+@pytest.mark.parametrize("build", [
+    lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.GELU(), nn.Linear(8, 5)),
+    lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.Softmax(1)),
+])
+def test_a_network_without_such_a_chain_is_refused_with_the_layer_that_is_in_the_way(build):
+    network = classifier(seeded(build), side=4)
+    with pytest.raises(ex.UnsupportedError, match=r"in this network '_\d' comes between"):
+        ex.explain(network, drawn(network, 1), "mip_in", target=1)
+
+
+# The fit
+
+def test_a_fit_is_kept_on_disk_and_its_images_serve_every_class(cnn, tmp_path):
+    asked = []
+
+    def draw(start, stop):
+        asked.append((start, stop))
+        return drawn(cnn)[start:stop]
+
+    images, (x, other) = ReferenceSet("drawn", "once", 60, draw), drawn(cnn, 2, seed=9).split(1)
+    first = ex.Engine(ex.MapCache(tmp_path)).explain(cnn, x, "mip_in", target=1, reference=images, images=60)
+    assert sum(stop - start for start, stop in asked) == 60
+    again = ex.Engine(ex.MapCache(tmp_path))
+    second = again.explain(cnn, other, "mip_in", target=1, reference=images, images=60)
+    again.explain(cnn, x, "mip_in", target=0, reference=images, images=60)
+    assert sum(stop - start for start, stop in asked) == 60 and again.runs == 2
+    assert torch.equal(second.native, ex.explain(cnn, other, "mip_in", target=1, reference=images, images=60).native)
+    assert first.passes.forward == second.passes.forward == 2
+
+
+def test_lower_layers_are_fitted_on_fewer_images_within_bounds(cnn, monkeypatch):
+    layers = layers_of(cnn, "auto", 1)
+    assert {count for _, count in mip_in._images_of(layers, 500)} == {500}
+    monkeypatch.setattr(mip_in, "_KERNEL_WORK", 1e6)
+    counts = [count for _, count in mip_in._images_of(layers, 500)]
+    assert counts == sorted(counts, reverse=True) and counts[0] == 500 and counts[-1] < 500
+    x = drawn(cnn, 1)
+    assert torch.isfinite(ex.explain(cnn, x, "mip_in", target=1, reference=reference(drawn(cnn)), images=60).native).all()
+
+
+def test_a_reference_set_of_one_image_is_refused(mlp):
+    with pytest.raises(ex.ExplainerError, match="at least two"):
+        ex.explain(mlp, drawn(mlp, 1), "mip_in", target=1, reference=reference(drawn(mlp, 1)))
