@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from explainers.pictures import PictureError, digest, load_image
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _PROCEDURAL_SEED = 7_000_000  # far from the seeds of training, of held-out draws and of the gallery
-_CHUNK = 32
+_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ReferenceSet:
     draw: Callable[[int, int], Tensor]  # (start, stop) -> (stop - start, C, H, W), normalised, on the CPU
     note: str = ""
 
-    def batches(self, count: int, batch: int = _CHUNK) -> Iterator[Tensor]:
+    def batches(self, count: int, batch: int = 32) -> Iterator[Tensor]:
         """The first ``count`` images (all, if there are fewer), at most ``batch`` at a time."""
         for start in range(0, min(count, self.size), batch):
             yield self.draw(start, min(start + batch, count, self.size))
@@ -52,9 +53,13 @@ def procedural(network: Classifier, size: int = 2000) -> ReferenceSet:
     if source is None:
         raise ExplainerError(f"{network.title} brings no reference images; give a folder or a list of pictures.")
 
+    @lru_cache(maxsize=1)  # whoever asks for small batches asks for the same chunk again
+    def chunk(number: int) -> Tensor:
+        return source(_CHUNK, _PROCEDURAL_SEED + number)[0]
+
     def draw(start: int, stop: int) -> Tensor:
         chunks = range(start // _CHUNK, -(-stop // _CHUNK))
-        pixels = torch.cat([source(_CHUNK, _PROCEDURAL_SEED + chunk)[0] for chunk in chunks])
+        pixels = torch.cat([chunk(number) for number in chunks])
         first = start - chunks[0] * _CHUNK
         return network.preprocessing.normalise(pixels[first:first + stop - start].float() / 255)
 

@@ -8,7 +8,7 @@ network trained beside it: it learns to score the target above the generator's o
 
 The numbers are the published code's: 200 targets an epoch, batches of 32, 20 epochs, RMSProp at 5e-5 for the critic and at
 0.1 (m), 0.05 (e), 0.003 (theta) for the generator, which moves at the first and every fifth batch of an epoch: 140 and 40
-updates. theta starts at IBA's map (bits a pixel, taken as logits). A steady gradient moves it by 0.25 in 40 steps of RMSProp,
+updates. theta starts at IBA's map (bits a pixel, taken as logits). A steady gradient moves it by 0.35 in 40 steps of RMSProp,
 one that grows by somewhat more (0.39 was seen), so the game nudges the prior rather than forming it.
 
 What is not computed, without any change of the result: the critic's convolutions have no biases, because the batch norm

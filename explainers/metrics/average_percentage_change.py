@@ -68,7 +68,8 @@ def measure(network: Classifier, images: Tensor, labels: Tensor, reference: Refe
     """The percentage change of MIP-IN's source signals over a labelled set, with one fit for each class in it.
 
     images: (N, C, H, W), preprocessed. labels: (N,) true classes. reference: what the inverses are fitted on. fits: where
-    they are kept. params: MIP-IN's own, its ``images`` too, so the first four go by position. Raises ExplainerError, UnsupportedError for a network it cannot invert, Cancelled.
+    they are kept. params: MIP-IN's own, among them its ``images``, so the first four here go by position. Raises
+    ExplainerError, UnsupportedError for a network it cannot invert, Cancelled.
     """
     mip_in = method("mip_in")
     settings, reason = mip_in.settings(**params), network.lacks(mip_in)

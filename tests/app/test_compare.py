@@ -10,7 +10,7 @@ import pytest
 
 import explainers as ex
 from app.reading import CHEAP, complaints, figure, maps, page_html, words
-from components import runs, session
+from components import colour, runs, session
 
 
 def test_the_start_page_draws_three_maps_at_once(open_app, monkeypatch):
@@ -52,6 +52,18 @@ def test_signed_maps_diverge_around_zero_and_unsigned_ones_start_there(open_app)
     assert by_title["Gradient"]["zmin"] == -by_title["Gradient"]["zmax"]
     app = _set(app, "values", "Magnitude")
     assert all(trace["zmin"] == 0 for trace in maps(app))
+
+
+def test_a_map_that_never_comes_near_zero_starts_at_its_floor():
+    values = np.linspace(5, 6, 10_000, dtype=np.float32).reshape(100, 100)
+    shown = colour.prepare([(values, False)], colour.Display())[0]
+    assert 5 < shown.range[0] < 5.1 and 5.9 < shown.range[1] < 6
+    assert colour.rgba(shown)[0, 0, 3] == 0
+
+
+def test_a_map_of_zeros_can_be_drawn():
+    shown = colour.prepare([(np.zeros((8, 8), np.float32), True)], colour.Display(threshold=50, smoothing=1.0))[0]
+    assert shown.range == (-1, 1) and not colour.rgba(shown)[..., 3].any()
 
 
 def test_controls_join_when_asked(open_app):

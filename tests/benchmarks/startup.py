@@ -3,7 +3,8 @@
     python tests/benchmarks/startup.py [--starts 3]
 
 Chromium is already open and asks for the page as soon as the server answers, as a person's browser would. "Painted" is
-two animation frames after the last of the maps has its pixels; 30 s more means that a map waited for Explain. Every start has an empty map cache.
+two animation frames after the last of the maps has its pixels; 30 s more means that a map waited for Explain. Every
+start has an empty map cache.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ REMEMBER = """() => { window.before = [...document.querySelectorAll('.js-plotly-
   .map(n => n.getAttribute('href')).join(); }"""
 
 
-def first_heatmap(browser) -> tuple[float, float, float, list[float]]:
-    """Seconds from the start of the process until: the server answers, one map and three maps are painted; then cached views."""
+def first_heatmap(browser) -> tuple[float, float, float, float, list[float]]:
+    """Seconds from the start of the process until the server answers, one map and three maps are painted; then the
+    server's CPU seconds so far (which do not depend on what else the machine does), and cached views."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "EXPLORER_CACHE": folder}
         begin = time.perf_counter()
@@ -52,12 +54,19 @@ def first_heatmap(browser) -> tuple[float, float, float, list[float]]:
             one = time.perf_counter() - begin
             page.evaluate(PAINTED, 3)
             three = time.perf_counter() - begin
+            cpu = cpu_seconds(process.pid)
             again = cached_views(page)
             page.close()
-            return answered, one, three, again
+            return answered, one, three, cpu, again
         finally:
             process.terminate()
             process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its threads (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait(begin: float) -> float:
@@ -110,8 +119,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         browser.new_page().close()
         for start in range(starts):
-            answered, one, three, again = first_heatmap(browser)
-            print(f"start {start + 1}: server answers {answered:.2f} s, first heatmap {one:.2f} s, three heatmaps {three:.2f} s; "
+            answered, one, three, cpu, again = first_heatmap(browser)
+            print(f"start {start + 1}: server answers {answered:.2f} s, first heatmap {one:.2f} s, three heatmaps {three:.2f} s "
+                  f"({cpu:.1f} CPU s of the server); "
                   f"cached view again: median {statistics.median(again):.2f} s, worst {max(again):.2f} s")
         browser.close()
     print(f"server's part of a cached view (whole script, AppTest): median {statistics.median(server_side()):.3f} s")

@@ -25,6 +25,11 @@ def test_a_short_batch_is_the_beginning_of_a_long_one():
         assert torch.equal(images[:k], fewer) and torch.equal(labels[:k], fewer_labels)
 
 
+def test_no_digit_comes_twice():
+    images = digits.draw_batch(512, seed=8)[0].flatten(1)
+    assert len(images.unique(dim=0)) == 512
+
+
 def test_drawing_leaves_the_global_generators_alone():
     torch.manual_seed(0)
     before = torch.get_rng_state()

@@ -82,7 +82,7 @@ def test_forty_steps_of_one_sign_move_theta_by_what_the_sheet_says():
     for _ in range(40):
         theta.grad = torch.ones(1)
         optimiser.step()
-    assert 0.2 < float(theta.detach().abs()) < 0.36
+    assert 0.34 < float(theta.detach().abs()) < 0.36
 
 
 def test_the_critic_is_the_one_of_the_paper():

@@ -1,0 +1,112 @@
+"""A card for each method, made from its declaration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import streamlit as st
+
+import explainers as ex
+from components import runs, session
+from components.controls import in_words
+from components.workspace import Workspace
+from explainers.contract import Method, Parameter
+
+NEEDS = {
+    "graph": "a network whose layers can be walked",
+    "relu": "ReLU activations",
+    "features": "a spatial feature map before the head",
+    "reference": "a reference set of images",
+}
+ALL = "All"
+
+
+def draw(workspace: Workspace) -> None:
+    """The filter, and the cards that pass it, by family."""
+    known = ex.methods()
+    families = list(dict.fromkeys(method.family for method in known.values()))
+    with st.container(horizontal=True, vertical_alignment="bottom", key="filter"):
+        family = st.segmented_control(
+            "Family", [ALL, *(name.capitalize() for name in families)], default=ALL, required=True, wrap=True, key="family",
+            bind="query-params", help="Shows one family of methods.")
+        words = st.text_input("Search", key="search", bind="query-params", placeholder="for example: noise", width=260,
+                              help="Shows the methods whose card has all of these words.")
+    shown = [method for method in known.values() if family in (ALL, method.family.capitalize()) and _has(method, words)]
+    if not shown:
+        st.info("No card has all of these words.")
+    for name in families:
+        members = [method for method in shown if method.family == name]
+        if members:
+            st.subheader(name.capitalize(), anchor=False)
+            _grid(members, workspace)
+
+
+def _grid(members: Sequence[Method], workspace: Workspace) -> None:
+    columns = st.columns(2, gap="medium")
+    for place, method in enumerate(members):
+        with columns[place % 2].container(border=True, key=f"card-{method.key}", gap="small"):
+            card(method, workspace)
+
+
+def _has(method: Method, words: str) -> bool:
+    text = " ".join((method.title, method.key, method.idea, method.limits, str(method.reference),
+                     *(f"{parameter.label} {parameter.help}" for parameter in method.parameters))).lower()
+    return all(word in text for word in words.lower().split())
+
+
+def card(method: Method, workspace: Workspace) -> None:
+    """Idea, equation, cost here, parameters, needs, limits and reference."""
+    st.markdown(f"**{method.title}**")
+    st.write(method.idea)
+    st.latex(method.equation)
+    facts = [
+        ("Cost", cost_in_words(method, workspace)),
+        ("Values", "signed: for and against the class" if method.signed else "unsigned: strength only"),
+        ("Needs", ", ".join(NEEDS.get(need, need) for need in method.needs) or "nothing but the network's output"
+         if method.family != "control" else "nothing: it does not look at the network"),
+        ("Limits", method.limits),
+        ("Reference", str(method.reference)),
+    ]
+    rows = "".join(f"<dt>{label}</dt><dd>{escape(text)}</dd>" for label, text in facts)
+    st.html(f'<dl class="facts">{rows}</dl>{_parameter_table(method.parameters)}')
+
+
+def cost_in_words(method: Method, workspace: Workspace) -> str:
+    """Passes at the default settings, and seconds on the chosen network."""
+    passes = runs.passes_in_words(method.passes(method.settings()))
+    if workspace.network is None:
+        return passes
+    reason = workspace.network.lacks(method)
+    if reason:
+        return f"{passes}; off for {workspace.network.title}: {reason}"
+    try:
+        seconds = session.engine().cost(workspace.network, method.key).seconds
+    except ex.ExplainerError as error:
+        return f"{passes}; {error}"
+    return f"{passes}, about {runs.seconds_in_words(seconds)} on {workspace.network.title}"
+
+
+def _parameter_table(parameters: Sequence[Parameter]) -> str:
+    if not parameters:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(parameter.label)}</td><td>{escape(_value(parameter.default))}</td>"
+        f"<td>{escape(_range(parameter))}</td><td>{escape(parameter.help)}</td></tr>" for parameter in parameters)
+    return f'<table class="parameters"><tr><th>Setting</th><th>Default</th><th>Range</th><th></th></tr>{rows}</table>'
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, (int, float)) else in_words(str(value))
+
+
+def _range(parameter: Parameter) -> str:
+    if parameter.kind == "switch":
+        return "on, off"
+    if parameter.kind == "choice":
+        return ", ".join(map(in_words, parameter.options))
+    if parameter.kind == "layer":
+        return "auto, or a layer"
+    return f"{parameter.low:g} to {parameter.high:g}"

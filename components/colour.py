@@ -1,0 +1,133 @@
+"""From a signed map to what is shown: sign, smoothing, clip, threshold and colour. NumPy only, nothing is recomputed.
+
+Zero is transparent and strength is opaque, so that the picture stays visible where a map says nothing. Signed maps go
+from blue over nothing to red; unsigned ones take one sequential scale of steady lightness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+SIGNS = ("Signed", "Positive", "Magnitude")
+BACKDROPS = ("Grey", "Colour", "None")
+SCALES = ("Own", "Shared")
+NEAR_ZERO = 0.1  # the part of the limit below which a scale starts at zero
+
+# (position, red, green, blue, opacity). Diverging: -1 is position 0, zero is 0.5, +1 is 1.
+DIVERGING = (
+    (0.0, 8, 48, 122, 1.0), (0.2, 24, 88, 173, 0.88), (0.35, 64, 132, 208, 0.58), (0.45, 140, 180, 226, 0.22),
+    (0.5, 255, 255, 255, 0.0),
+    (0.55, 244, 176, 150, 0.22), (0.65, 226, 104, 70, 0.58), (0.8, 190, 44, 34, 0.88), (1.0, 122, 8, 20, 1.0),
+)
+SEQUENTIAL = (
+    (0.0, 253, 231, 170, 0.0), (0.1, 250, 204, 110, 0.32), (0.25, 247, 165, 66, 0.64), (0.45, 234, 110, 62, 0.84),
+    (0.65, 203, 60, 92, 0.94), (0.85, 146, 26, 118, 1.0), (1.0, 88, 10, 116, 1.0),
+)
+
+
+@dataclass(frozen=True)
+class Display:
+    """How maps are drawn. ``clip``: the percentile of the values that gets full colour. ``threshold``: the percentage of
+    pixels that is hidden, the weakest first. ``smoothing``: standard deviation in pixels of the network's input."""
+
+    sign: str = "Signed"
+    scale: str = "Own"
+    clip: float = 99.5
+    threshold: int = 0
+    smoothing: float = 0.0
+    backdrop: str = "Grey"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A map ready to be drawn. Hidden pixels are NaN in ``values``; ``percentile`` is the rank of every pixel, 0 to 100."""
+
+    values: np.ndarray
+    percentile: np.ndarray
+    limit: float
+    diverging: bool
+    floor: float = 0.0
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The values at both ends of the scale. A map that never comes near zero (RISE's) starts at its floor."""
+        return (-self.limit if self.diverging else self.floor, self.limit)
+
+    @property
+    def stops(self) -> Sequence[tuple[float, int, int, int, float]]:
+        return DIVERGING if self.diverging else SEQUENTIAL
+
+
+def prepare(maps: Sequence[tuple[np.ndarray, bool]], display: Display) -> list[Shown]:
+    """The maps, each with whether it is signed, as ``display`` asks for; their limits are shared if it says so."""
+    shown = [_prepare_one(heatmap, signed, display) for heatmap, signed in maps]
+    if display.scale == "Shared" and shown:
+        limit, floor = max(one.limit for one in shown), min(one.floor for one in shown)
+        shown = [replace(one, limit=limit, floor=floor) for one in shown]
+    return shown
+
+
+def _prepare_one(heatmap: np.ndarray, signed: bool, display: Display) -> Shown:
+    values = smoothed(heatmap.astype(np.float32), display.smoothing)
+    if display.sign == "Positive":
+        values = np.maximum(values, 0)
+    elif display.sign == "Magnitude":
+        values = np.abs(values)
+    strength = np.abs(values)
+    limit = float(np.percentile(strength, display.clip)) or float(strength.max()) or 1.0
+    floor = float(np.percentile(strength, 100 - display.clip))
+    floor = floor if NEAR_ZERO * limit < floor < limit else 0.0
+    percentile = ranks(values)
+    if display.threshold:
+        hidden = ranks(strength) < display.threshold
+        values = np.where(hidden, np.float32(np.nan), values)
+    return Shown(values, percentile, limit, signed and display.sign == "Signed", floor)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """The percentage of pixels (0 to 100) that are lower, as uint8; equal values get equal ranks."""
+    ordered = np.sort(values, axis=None)
+    below = np.searchsorted(ordered, values.ravel(), side="left")
+    return (below * 100 // max(values.size - 1, 1)).astype(np.uint8).reshape(values.shape)
+
+
+def smoothed(values: np.ndarray, deviation: float) -> np.ndarray:
+    """A Gaussian blur that mirrors the map at its edges."""
+    if deviation <= 0:
+        return values
+    reach = max(1, int(np.ceil(3 * deviation)))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        pad = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
+        padded = np.pad(values, pad, mode="symmetric")
+        values = np.apply_along_axis(np.convolve, axis, padded, kernel, mode="valid")
+    return values.astype(np.float32)
+
+
+def backdrop(seen: Image.Image, kind: str) -> Image.Image | None:
+    """What lies under a map: the picture, the picture in a pale grey on which colours read well, or nothing."""
+    if kind == "None":
+        return None
+    return seen if kind == "Colour" else seen.convert("L").point(lambda level: 78 + round(0.67 * level)).convert("RGB")
+
+
+def rgba(shown: Shown) -> np.ndarray:
+    """(H, W, 4) uint8: the colours of a map, transparent where it is zero or hidden."""
+    low, high = shown.range
+    place = np.clip((np.nan_to_num(shown.values) - low) / (high - low), 0, 1)
+    stops = np.array(shown.stops)
+    colours = [np.interp(place, stops[:, 0], stops[:, channel]) for channel in (1, 2, 3)]
+    alpha = np.interp(place, stops[:, 0], stops[:, 4]) * 255 * np.isfinite(shown.values)
+    return np.stack([*colours, alpha], -1).round().astype(np.uint8)
+
+
+def blended(shown: Shown, backdrop: np.ndarray, opacity: float = 0.9) -> np.ndarray:
+    """(H, W, 3) uint8: the map over a picture of the same size."""
+    colours = rgba(shown).astype(np.float32)
+    alpha = colours[..., 3:] / 255 * opacity
+    return (colours[..., :3] * alpha + backdrop.astype(np.float32) * (1 - alpha)).round().astype(np.uint8)

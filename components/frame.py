@@ -1,0 +1,78 @@
+"""The frame in which every page stands: page set-up, style, navigation, the workspace in the sidebar.
+
+On a cold server Streamlit runs the page of a deep link without app.py (it takes ``pages/`` for its old multi-page
+folder). So every page enters through ``enter``, which hands over to app.py when it was left out.
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+if TYPE_CHECKING:
+    from components.workspace import Workspace
+
+HERE = Path(__file__).parent
+APP = HERE.parent / "app.py"
+FIRST = "first_run"
+_workspace: ContextVar[Workspace | None] = ContextVar("workspace", default=None)
+
+
+def begin() -> None:
+    """Page set-up and style: the first thing that app.py does."""
+    st.set_page_config(page_title="Attribution Explorer", page_icon=None, layout="wide")
+    st.html(HERE / "style.css")
+
+
+@contextmanager
+def entered() -> Iterator[None]:
+    """Around ``page.run()`` in app.py: draws the sidebar, and the page finds its workspace."""
+    place = st.empty()
+    if FIRST not in st.session_state:
+        st.session_state[FIRST] = False
+        _greet(place)
+    from components import workspace  # brings torch, which takes seconds: only now that the browser has something to show
+
+    token = _workspace.set(workspace.draw())
+    place.empty()
+    try:
+        yield
+    finally:
+        _workspace.reset(token)
+
+
+def _greet(place: DeltaGenerator) -> None:
+    """While torch is imported: a skeleton, and a figure of nothing that makes the browser fetch plotly meanwhile."""
+    with place.container(key="greeting"):
+        st.skeleton(120)
+        st.skeleton(360)
+        st.plotly_chart({"data": [{"type": "scatter"}], "layout": {"height": 10}}, key="warm-up")
+
+
+def enter() -> Workspace:
+    """The first line of every page: the workspace that app.py made."""
+    workspace = _workspace.get()
+    if workspace is None:
+        runpy.run_path(str(APP), run_name="__main__")
+        st.stop()
+    return workspace
+
+
+def heading(question: str, answer: str) -> None:
+    """A page's question, and one sentence on how the page answers it."""
+    st.html(f'<div class="heading"><h1>{escape(question)}</h1><p>{escape(answer)}</p></div>')
+
+
+def need_network(workspace: Workspace) -> None:
+    """Ends a page, with one line, while there is no network to explain."""
+    if workspace.network is None:
+        st.info("No network is loaded: choose one in the sidebar, or download its weights there.")
+        st.stop()

@@ -1,0 +1,185 @@
+"""Maps side by side in one plotly figure: zoom and pan are linked, hovering reads value and rank, opacity stays in the browser.
+
+One figure with JPEG sources is by far the fastest way to show many maps in Streamlit. Any change of the figure that
+comes from the server resets its zoom, so opacity is a slider of the figure itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from typing import Any
+
+import streamlit as st
+from PIL import Image
+
+from components.colour import Display, Shown, backdrop
+
+TITLE, LEGEND, SIDE = 24, 70, 250  # nominal pixels of a panel: its title, colour bar and lines, its map
+SLIDER = 52
+OPACITY = 0.9
+INK = {"light": "#1d2426", "dark": "#e4e8e9"}  # the theme's text colours; plotly's default for annotations is paler
+MUTED, WARNING = "#7d878b", "#c2710c"
+CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"]}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of the figure: a map over the backdrop, or (``shown`` None) the picture alone, faint if ``pending``."""
+
+    title: str
+    shown: Shown | None = None
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    pending: bool = False
+
+
+def columns_for(panels: int) -> int:
+    """How many panels stand in a row: all up to five, then rows of equal length."""
+    if panels <= 5:
+        return max(panels, 3)
+    rows = -(-panels // 5)
+    return -(-panels // rows)
+
+
+def draw(seen: Image.Image, panels: Sequence[Panel], display: Display, alt: str) -> None:
+    """Draw the figure into the current container, as wide as the page and as high as its panels need."""
+    columns = columns_for(len(panels))
+    rows = -(-len(panels) // columns)
+    ratio = columns * SIDE / (rows * (TITLE + SIDE + LEGEND) + SLIDER)
+    st.html(f"<style>.st-key-maps {{ --columns: {columns}; --ratio: {ratio:.4f}; }}</style>")
+    with st.container(key="maps", height="stretch"):
+        st.plotly_chart(figure(seen, panels, display), key="heatmaps", config=CONFIG, height="stretch", alt=alt)
+
+
+def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict[str, Any]:
+    """The figure that ``draw`` shows, as plotly's plain dictionaries: building it so takes half the time."""
+    columns = columns_for(len(panels))
+    rows = -(-len(panels) // columns)
+    under = backdrop(seen, display.backdrop)
+    sources = {"photo": data_uri(seen), "faint": data_uri(backdrop(seen, "Grey")), "under": data_uri(under) if under else None}
+    traces: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {
+        "height": rows * (TITLE + SIDE + LEGEND) + SLIDER, "margin": {"l": 2, "r": 2, "t": 0, "b": SLIDER},
+        "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": "zoom", "annotations": notes}
+    for place, panel in enumerate(panels):
+        cell = _Cell.at(place, columns, rows)
+        layout |= _axes(cell, seen.size)
+        kind = "faint" if panel.pending else "photo" if panel.shown is None else "under"
+        if sources[kind]:
+            traces.append(_picture(sources[kind], seen.size, cell, opacity=0.4 if panel.pending else 1.0))
+        if panel.shown is not None:
+            traces.append(_heatmap(panel, cell))
+        notes += _texts(panel, cell, columns)
+    layout["sliders"] = _opacity_slider([place for place, trace in enumerate(traces) if trace["type"] == "heatmap"])
+    return {"data": traces, "layout": layout}
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Where a panel's map stands, in fractions of the plotting area; ``axis`` is plotly's suffix ('' or '2', '3' ...)."""
+
+    axis: str
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    @classmethod
+    def at(cls, place: int, columns: int, rows: int) -> _Cell:
+        row, column = divmod(place, columns)
+        gap, line = 0.018, rows * (TITLE + SIDE + LEGEND)
+        width = (1 - gap * (columns - 1)) / columns
+        left = column * (width + gap)
+        top = 1 - row / rows - TITLE / line
+        return cls("" if place == 0 else str(place + 1), left, left + width, top, top - SIDE / line)
+
+
+def _axes(cell: _Cell, size: tuple[int, int]) -> dict[str, Any]:
+    plain = {"showgrid": False, "zeroline": False, "showticklabels": False, "ticks": "", "constrain": "domain"}
+    first = cell.axis == ""
+    return {
+        f"xaxis{cell.axis}": {**plain, **({} if first else {"matches": "x"}), "anchor": f"y{cell.axis}",
+                              "domain": [cell.left, cell.right], "range": [-0.5, size[0] - 0.5], "constraintoward": "left"},
+        f"yaxis{cell.axis}": {**plain, **({} if first else {"matches": "y"}), "anchor": f"x{cell.axis}",
+                              "domain": [cell.bottom, cell.top], "range": [size[1] - 0.5, -0.5], "scaleanchor": "x",
+                              "constraintoward": "top"},
+    }
+
+
+def _picture(source: str, size: tuple[int, int], cell: _Cell, opacity: float) -> dict[str, Any]:
+    return {"type": "image", "source": source, "hoverinfo": "skip", "opacity": opacity, "xaxis": f"x{cell.axis}",
+            "yaxis": f"y{cell.axis}", "zsmooth": "fast" if min(size) >= 64 else False}
+
+
+def _heatmap(panel: Panel, cell: _Cell) -> dict[str, Any]:
+    shown = panel.shown
+    low, high = shown.range
+    ticks = [low, (low + high) / 2, high]
+    return {
+        "type": "heatmap", "z": shown.values, "customdata": shown.percentile, "zmin": low, "zmax": high, "opacity": OPACITY,
+        "hoverongaps": False, "hovertemplate": "%{z:.3~g}<br>above %{customdata} % of the pixels<extra></extra>",
+        "colorscale": [[at, f"rgba({red},{green},{blue},{alpha})"] for at, red, green, blue, alpha in shown.stops],
+        "xaxis": f"x{cell.axis}", "yaxis": f"y{cell.axis}",
+        "colorbar": {
+            "orientation": "h", "thickness": 7, "outlinewidth": 0, "lenmode": "fraction", "len": cell.right - cell.left,
+            "x": (cell.left + cell.right) / 2, "xanchor": "center", "xpad": 0, "y": cell.bottom, "yanchor": "top", "ypad": 6,
+            "tickvals": ticks, "ticktext": _tick_labels(ticks), "tickfont": {"size": 10, "color": MUTED}, "ticks": "",
+            "ticklabeloverflow": "allow",
+        }}
+
+
+def _tick_labels(ticks: Sequence[float]) -> list[str]:
+    """The labels of a colour bar; the outer ones are pushed inwards so that they stay within their panel."""
+    low, middle, high = (number_in_words(tick) for tick in ticks)
+    return ["\u2007" * len(low) + "\u2007" + low, middle, high + "\u2007" + "\u2007" * len(high)]
+
+
+def number_in_words(value: float) -> str:
+    """A number with two or three digits that count, and a true minus sign."""
+    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "\u2212")
+
+
+def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
+    """The title over a map and the lines under its colour bar, broken to its width."""
+    common = {"showarrow": False, "xref": "paper", "x": cell.left, "xanchor": "left", "align": "left", "yref": "paper"}
+    ink = INK.get(st.context.theme.type, INK["light"])
+    title = {**common, "text": f"<b>{escape(panel.title)}</b>", "y": cell.top, "yanchor": "bottom", "yshift": 1,
+             "font": {"size": 13, "color": ink}}
+    width = {3: 60, 4: 44}.get(columns, 34)
+    lines = [escape(piece) for line in panel.lines for piece in textwrap.wrap(line, width)]
+    lines += [f'<span style="color:{WARNING}">{escape(piece)}</span>'
+              for line in panel.warnings for piece in textwrap.wrap(line, width)]
+    if not lines:
+        return [title]
+    below = 4 if panel.shown is None else 33
+    return [title, {**common, "text": "<br>".join(lines), "y": cell.bottom, "yanchor": "top", "yshift": -below,
+                    "font": {"size": 11, "color": MUTED}}]
+
+
+def _opacity_slider(maps: Sequence[int]) -> list[dict[str, Any]]:
+    """A slider that fades the traces ``maps`` in the browser: no rerun, and the zoom stays."""
+    if not maps:
+        return []
+    levels = [round(0.1 * step, 1) for step in range(11)]
+    return [{
+        "active": levels.index(OPACITY), "x": 0, "len": 0.3, "y": 0, "yanchor": "top", "pad": {"t": 14, "b": 0},
+        "steps": [{"method": "restyle", "label": f"{round(100 * level)} %", "args": [{"opacity": level}, list(maps)]}
+                  for level in levels],
+        "currentvalue": {"prefix": "Opacity of the maps: ", "font": {"size": 11, "color": MUTED}, "offset": 6},
+        "font": {"size": 1, "color": "rgba(0,0,0,0)"}, "ticklen": 0, "minorticklen": 0, "borderwidth": 0,
+        "bgcolor": "rgba(125,135,139,0.35)", "activebgcolor": "#0f766e", "transition": {"duration": 0},
+    }]
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Image.Image: lambda image: (image.mode, image.size, image.tobytes())})
+def data_uri(image: Image.Image) -> str:
+    """The picture as a JPEG (quality 90) in a data URI."""
+    buffer = BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

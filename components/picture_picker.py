@@ -1,0 +1,140 @@
+"""Which picture: a gallery of samples and of what was uploaded. The choice is in the URL, pixels never are."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import streamlit as st
+from PIL import Image
+
+import explainers as ex
+
+PARAMETER = "picture"
+UPLOAD = "upload-"  # an uploaded picture's name is this and the start of its digest
+UPLOADER_TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp"]
+UPLOADER_MB = 20
+THUMBNAIL = 56
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be chosen. ``name`` goes into links; ``notes`` say what was done to the file."""
+
+    name: str
+    title: str
+    image: Image.Image
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+def pick(kind: str) -> Picture:
+    """Draw the gallery and the uploader; ``kind`` names the samples that the network was trained for."""
+    samples = samples_of(kind)
+    uploads: dict[str, Picture] = st.session_state.setdefault("uploads", {})
+    offered = [*reversed(uploads.values()), *samples]
+    chosen = _chosen(offered, samples)
+    _gallery(offered, chosen)
+    st.file_uploader(
+        "Upload pictures", type=UPLOADER_TYPES, accept_multiple_files=True, key="uploaded_files", on_change=_read_uploads,
+        max_upload_size=UPLOADER_MB, label_visibility="collapsed",
+        help="PNG, JPEG, WebP, GIF or BMP. Pictures stay in memory and are never written to disk.")
+    for line in st.session_state.get("upload_errors", ()):
+        st.error(line)
+    _explain_missing_upload(uploads)
+    for note in chosen.notes:
+        st.caption(note)
+    return chosen
+
+
+@st.cache_resource(show_spinner=False)
+def samples_of(kind: str) -> tuple[Picture, ...]:
+    """The samples for a kind of network; one that was trained on other pictures is shown the scenes."""
+    samples = ex.samples()
+    if kind not in {sample.kind for sample in samples}:
+        kind = "scenes"
+    return tuple(_sample(sample) for sample in samples if sample.kind == kind)
+
+
+def _sample(sample: ex.Sample) -> Picture:
+    image = sample.load()
+    return Picture(sample.name, sample.title, image, ex.digest(image))
+
+
+def _chosen(offered: Sequence[Picture], samples: Sequence[Picture]) -> Picture:
+    named = _named()
+    return next((picture for picture in offered if picture.name == named), samples[0])
+
+
+def _named() -> str:
+    """The picture that the URL names. A change of page drops it from the URL, so the session remembers it."""
+    if PARAMETER in st.query_params:
+        st.session_state[PARAMETER] = st.query_params[PARAMETER]
+    elif st.session_state.get(PARAMETER):
+        st.query_params[PARAMETER] = st.session_state[PARAMETER]
+    return st.session_state.get(PARAMETER, "")
+
+
+def _choose(name: str) -> None:
+    st.query_params[PARAMETER] = name
+
+
+def _gallery(offered: Sequence[Picture], chosen: Picture) -> None:
+    """One small button a picture, painted with it."""
+    st.html(f"<style>{''.join(_paint(picture.name, picture.digest, picture.image) for picture in offered)}"
+            f".st-key-{_key(chosen.name)} button {{ outline: 3px solid var(--accent) !important; }}</style>")
+    with st.container(key="gallery", horizontal=True, gap=None):
+        for picture in offered:
+            st.button(picture.title, key=_key(picture.name), help=picture.title, on_click=_choose, args=(picture.name,))
+
+
+def _key(name: str) -> str:
+    return "picture-" + "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _paint(name: str, digest: str, _image: Image.Image) -> str:
+    """The style that paints a button with its picture."""
+    side = min(_image.size)
+    left, top = (_image.width - side) // 2, (_image.height - side) // 2
+    small = _image.crop((left, top, left + side, top + side)).resize((2 * THUMBNAIL, 2 * THUMBNAIL))
+    buffer = BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    source = b64encode(buffer.getvalue()).decode()
+    return f".st-key-{_key(name)} button {{ background-image: url(data:image/jpeg;base64,{source}) !important; }}"
+
+
+def _read_uploads() -> None:
+    """Take over what was uploaded. The newest good picture is chosen; each bad file gets one line."""
+    uploads: dict[str, Picture] = st.session_state.setdefault("uploads", {})
+    seen_files: set[str] = st.session_state.setdefault("read_files", set())
+    errors = []
+    for file in st.session_state.uploaded_files:
+        if file.file_id in seen_files:
+            continue
+        seen_files.add(file.file_id)
+        try:
+            read = ex.read_picture(file.getvalue())
+        except ex.ExplainerError as error:
+            errors.append(f"{_plain(file.name)}: {error}")
+            continue
+        digest = ex.digest(read.image)
+        name = UPLOAD + digest[:12]
+        uploads[name] = Picture(name, _plain(file.name), read.image, digest, read.notes)
+        st.query_params[PARAMETER] = name
+    st.session_state.upload_errors = errors
+
+
+def _plain(name: str) -> str:
+    """A file's name, shortened, without anything that Markdown could read as markup."""
+    kept = "".join(letter if letter.isalnum() or letter in " .-" else " " for letter in name)
+    return kept if len(kept) <= 40 else kept[:24] + " ... " + kept[-12:]
+
+
+def _explain_missing_upload(uploads: dict[str, Picture]) -> None:
+    """A link to an uploaded picture holds no pixels: ask for the file."""
+    named = _named()
+    if named.startswith(UPLOAD) and named not in uploads:
+        st.info("This link was made with an uploaded picture. Upload the same file here to see the same maps.")

@@ -1,0 +1,7 @@
+"""What is each method? A card for every method, from its own declaration."""
+
+from components import cards, frame
+
+workspace = frame.enter()
+frame.heading("What is each method?", "Every card is what the method declares of itself; costs are for the chosen network.")
+cards.draw(workspace)
