@@ -27,6 +27,16 @@ SEQUENTIAL = (
     (0.0, 253, 231, 170, 0.0), (0.1, 250, 204, 110, 0.32), (0.25, 247, 165, 66, 0.64), (0.45, 234, 110, 62, 0.84),
     (0.65, 203, 60, 92, 0.94), (0.85, 146, 26, 118, 1.0), (1.0, 88, 10, 116, 1.0),
 )
+# The same on a dark ground with no picture under the map: strength is light there.
+DIVERGING_ON_DARK = (
+    (0.0, 176, 222, 255, 1.0), (0.2, 96, 170, 250, 0.9), (0.35, 62, 128, 220, 0.66), (0.45, 48, 92, 170, 0.3),
+    (0.5, 0, 0, 0, 0.0),
+    (0.55, 160, 56, 40, 0.3), (0.65, 214, 78, 52, 0.66), (0.8, 246, 134, 92, 0.9), (1.0, 255, 214, 186, 1.0),
+)
+SEQUENTIAL_ON_DARK = (
+    (0.0, 60, 16, 84, 0.0), (0.1, 84, 24, 110, 0.5), (0.25, 130, 37, 120, 0.8), (0.45, 190, 55, 96, 0.94),
+    (0.65, 234, 98, 62, 1.0), (0.85, 250, 170, 70, 1.0), (1.0, 254, 238, 176, 1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +67,11 @@ class Shown:
         """The values at both ends of the scale. A map that never comes near zero (RISE's) starts at its floor."""
         return (-self.limit if self.diverging else self.floor, self.limit)
 
-    @property
-    def stops(self) -> Sequence[tuple[float, int, int, int, float]]:
-        return DIVERGING if self.diverging else SEQUENTIAL
+    def stops(self, on_dark: bool = False) -> Sequence[tuple[float, int, int, int, float]]:
+        """The scale of colours; ``on_dark`` where the map alone stands on a dark ground."""
+        if self.diverging:
+            return DIVERGING_ON_DARK if on_dark else DIVERGING
+        return SEQUENTIAL_ON_DARK if on_dark else SEQUENTIAL
 
 
 def prepare(maps: Sequence[tuple[np.ndarray, bool]], display: Display) -> list[Shown]:
@@ -120,7 +132,7 @@ def rgba(shown: Shown) -> np.ndarray:
     """(H, W, 4) uint8: the colours of a map, transparent where it is zero or hidden."""
     low, high = shown.range
     place = np.clip((np.nan_to_num(shown.values) - low) / (high - low), 0, 1)
-    stops = np.array(shown.stops)
+    stops = np.array(shown.stops())
     colours = [np.interp(place, stops[:, 0], stops[:, channel]) for channel in (1, 2, 3)]
     alpha = np.interp(place, stops[:, 0], stops[:, 4]) * 255 * np.isfinite(shown.values)
     return np.stack([*colours, alpha], -1).round().astype(np.uint8)

@@ -74,7 +74,7 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
         if sources[kind]:
             traces.append(_picture(sources[kind], seen.size, cell, opacity=0.4 if panel.pending else 1.0))
         if panel.shown is not None:
-            traces.append(_heatmap(panel, cell))
+            traces.append(_heatmap(panel.shown, cell, on_dark=display.backdrop == "None" and st.context.theme.type == "dark"))
         notes += _texts(panel, cell, columns)
     layout["sliders"] = _opacity_slider([place for place, trace in enumerate(traces) if trace["type"] == "heatmap"])
     return {"data": traces, "layout": layout}
@@ -117,14 +117,13 @@ def _picture(source: str, size: tuple[int, int], cell: _Cell, opacity: float) ->
             "yaxis": f"y{cell.axis}", "zsmooth": "fast" if min(size) >= 64 else False}
 
 
-def _heatmap(panel: Panel, cell: _Cell) -> dict[str, Any]:
-    shown = panel.shown
+def _heatmap(shown: Shown, cell: _Cell, on_dark: bool) -> dict[str, Any]:
     low, high = shown.range
     ticks = [low, (low + high) / 2, high]
     return {
         "type": "heatmap", "z": shown.values, "customdata": shown.percentile, "zmin": low, "zmax": high, "opacity": OPACITY,
         "hoverongaps": False, "hovertemplate": "%{z:.3~g}<br>above %{customdata} % of the pixels<extra></extra>",
-        "colorscale": [[at, f"rgba({red},{green},{blue},{alpha})"] for at, red, green, blue, alpha in shown.stops],
+        "colorscale": [[at, f"rgba({red},{green},{blue},{alpha})"] for at, red, green, blue, alpha in shown.stops(on_dark)],
         "xaxis": f"x{cell.axis}", "yaxis": f"y{cell.axis}",
         "colorbar": {
             "orientation": "h", "thickness": 7, "outlinewidth": 0, "lenmode": "fraction", "len": cell.right - cell.left,

@@ -13,6 +13,7 @@ from PIL import Image
 import explainers as ex
 
 PARAMETER = "picture"
+FIRST = ("star-heart",)  # shown until another is chosen, if the network was trained for it
 UPLOAD = "upload-"  # an uploaded picture's name is this and the start of its digest
 UPLOADER_TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp"]
 UPLOADER_MB = 20
@@ -64,8 +65,8 @@ def _sample(sample: ex.Sample) -> Picture:
 
 
 def _chosen(offered: Sequence[Picture], samples: Sequence[Picture]) -> Picture:
-    named = _named()
-    return next((picture for picture in offered if picture.name == named), samples[0])
+    by_name = {picture.name: picture for picture in offered}
+    return next((by_name[name] for name in (_named(), *FIRST) if name in by_name), samples[0])
 
 
 def _named() -> str:

@@ -72,6 +72,9 @@ def draw() -> Workspace:
         seed = st.number_input(
             "Seed", 0, LARGEST_SEED, 0, key="seed", bind="query-params",
             help="Methods with randomness (noise, random masks) give the same map for the same seed.")
+        st.button("Forget all maps", key="forget", type="tertiary", on_click=session.engine().cache.clear,
+                  help="Clears the cache of maps, in memory and on disk. Pictures are never kept; EXPLORER_CACHE=off keeps "
+                       "maps off the disk.")
     return Workspace(network, picture, sight, target, contrast, methods, int(seed))
 
 

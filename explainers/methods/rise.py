@@ -5,6 +5,7 @@ One set of passes serves every class at once: the scores of all classes are kept
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,32 +39,39 @@ def draw_mask(size: tuple[int, int], cells: int, keep: float, generator: torch.G
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
     size = network.input_size
+    totals: list[Tensor] = []  # the asked class's sum, when the passes are made here and now
 
     def masks(a: int, b: int) -> Tensor:
         return torch.stack([draw_mask(size, params.cells, params.keep, context.generator(i)) for i in range(a, b)])
 
     def probabilities() -> Tensor:
         """(masks, classes), for every class at once; progress shows the asked class's map as it forms."""
-        found, partial = [], torch.zeros(size)
+        found, total = [], torch.zeros(size)
 
         @torch.inference_mode()
         def masked(a: int, b: int) -> tuple[Tensor, Tensor]:
             drawn = masks(a, b)
             return drawn, network.logits(x * drawn[:, None].to(x.device)).softmax(-1).cpu()
 
-        for _, _, (drawn, scores) in context.batches(params.masks, masked, lambda: partial):
+        for _, _, (drawn, scores) in context.batches(params.masks, masked, lambda: total):
             found.append(scores)
-            partial += torch.einsum("n,nhw->hw", network.score(scores, target), drawn)
+            total += torch.einsum("n,nhw->hw", network.score(scores, target), drawn)
+        totals.append(total)
         return torch.cat(found)
 
-    key = ("rise", params, context.seed)
-    scores = network.score(context.share(key, probabilities), target)
-    total = torch.zeros(size)
-    for start in range(0, params.masks, 64):
-        stop = min(start + 64, params.masks)
-        total += torch.einsum("n,nhw->hw", scores[start:stop], masks(start, stop))
-        context.progress(params.masks, params.masks)
+    scores = network.score(context.share(("rise", params, context.seed), probabilities), target)
+    total = totals[0] if totals else _weighted_sum(scores, masks, context)
     return RawMap((total / (params.masks * params.keep))[None])
+
+
+def _weighted_sum(scores: Tensor, masks: Callable[[int, int], Tensor], context: Context) -> Tensor:
+    """(H, W): the masks, drawn again from their seeds, weighted by scores that were known."""
+    total = torch.zeros(context.network.input_size)
+    for start in range(0, len(scores), context.batch_size):  # in the batches of the first time, so to the same bits
+        stop = min(start + context.batch_size, len(scores))
+        total += torch.einsum("n,nhw->hw", scores[start:stop], masks(start, stop))
+        context.progress(stop, len(scores))
+    return total
 
 
 METHOD = Method(

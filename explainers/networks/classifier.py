@@ -155,10 +155,15 @@ class Classifier:
         return classes[0] if len(classes) == 1 else classes
 
     def metered(self) -> Classifier:
-        """A view of this classifier with a pass counter of its own; the weights are shared."""
+        """A view of this classifier with a pass counter of its own; the weights, and what was measured, are shared."""
+        self.measure()
         view = copy.copy(self)
         view.meter = Meter()
         return view
+
+    def measure(self) -> None:
+        """Measure shapes, feature layers and memory now, so that no view has to measure them again."""
+        _ = self.shapes, self.features, self.activation_bytes
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:

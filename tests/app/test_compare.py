@@ -137,6 +137,13 @@ def test_a_stopped_plan_runs_no_further_until_it_is_asked_for(open_app, engine, 
     assert len(maps(app)) == 3
 
 
+def test_forgetting_clears_the_cache_and_the_maps_are_computed_again(open_app, engine):
+    app = open_app(query={"methods": CHEAP})
+    before, shown = engine.runs, maps(app)
+    app = next(b for b in app.button if b.key == "forget").click().run()
+    assert engine.runs == before + 3 and maps(app) == shown
+
+
 def test_a_newer_run_ends_an_older_one_at_the_next_step(engine, monkeypatch):
     """The progress callback reads the session, which is where Streamlit ends a script that was replaced."""
     reads = []

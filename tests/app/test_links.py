@@ -29,7 +29,7 @@ def test_every_default_method_and_control_has_a_map(open_app):
 
 def test_a_picture_is_chosen_by_a_link_and_kept_in_it(open_app):
     scenes = [sample for sample in ex.samples() if sample.kind == "scenes"]
-    first = maps(open_app(query={"methods": ["Gradient"]}))
+    first = maps(open_app(query={"methods": ["Gradient"], "picture": scenes[0].name}))
     app = open_app(query={"methods": ["Gradient"], "picture": scenes[1].name})
     assert maps(app) != first
     button = next(b for b in app.button if b.label == scenes[0].title)
