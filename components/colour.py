@@ -128,11 +128,11 @@ def backdrop(seen: Image.Image, kind: str) -> Image.Image | None:
     return seen if kind == "Colour" else seen.convert("L").point(lambda level: 78 + round(0.67 * level)).convert("RGB")
 
 
-def rgba(shown: Shown) -> np.ndarray:
+def rgba(shown: Shown, on_dark: bool = False) -> np.ndarray:
     """(H, W, 4) uint8: the colours of a map, transparent where it is zero or hidden."""
     low, high = shown.range
     place = np.clip((np.nan_to_num(shown.values) - low) / (high - low), 0, 1)
-    stops = np.array(shown.stops())
+    stops = np.array(shown.stops(on_dark))
     colours = [np.interp(place, stops[:, 0], stops[:, channel]) for channel in (1, 2, 3)]
     alpha = np.interp(place, stops[:, 0], stops[:, 4]) * 255 * np.isfinite(shown.values)
     return np.stack([*colours, alpha], -1).round().astype(np.uint8)

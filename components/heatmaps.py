@@ -14,10 +14,11 @@ from html import escape
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import streamlit as st
 from PIL import Image
 
-from components.colour import Display, Shown, backdrop
+from components.colour import Display, Shown, backdrop, rgba
 
 TITLE, LEGEND, SIDE = 24, 70, 250  # nominal pixels of a panel: its title, colour bar and lines, its map
 SLIDER = 52
@@ -64,9 +65,11 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
     sources = {"photo": data_uri(seen), "faint": data_uri(backdrop(seen, "Grey")), "under": data_uri(under) if under else None}
     traces: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
+    bars: list[dict[str, Any]] = []
+    on_dark = display.backdrop == "None" and st.context.theme.type == "dark"
     layout: dict[str, Any] = {
         "height": rows * (TITLE + SIDE + LEGEND) + SLIDER, "margin": {"l": 2, "r": 2, "t": 0, "b": SLIDER},
-        "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": "zoom", "annotations": notes}
+        "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": "zoom", "annotations": notes, "images": bars}
     for place, panel in enumerate(panels):
         cell = _Cell.at(place, columns, rows)
         layout |= _axes(cell, seen.size)
@@ -74,7 +77,10 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
         if sources[kind]:
             traces.append(_picture(sources[kind], seen.size, cell, opacity=0.4 if panel.pending else 1.0))
         if panel.shown is not None:
-            traces.append(_heatmap(panel.shown, cell, on_dark=display.backdrop == "None" and st.context.theme.type == "dark"))
+            traces.append(_heatmap(panel.shown, cell, on_dark))
+            image, labels = _colour_bar(panel.shown, cell, on_dark)
+            bars.append(image)
+            notes += labels
         notes += _texts(panel, cell, columns)
     layout["sliders"] = _opacity_slider([place for place, trace in enumerate(traces) if trace["type"] == "heatmap"])
     return {"data": traces, "layout": layout}
@@ -119,24 +125,33 @@ def _picture(source: str, size: tuple[int, int], cell: _Cell, opacity: float) ->
 
 def _heatmap(shown: Shown, cell: _Cell, on_dark: bool) -> dict[str, Any]:
     low, high = shown.range
-    ticks = [low, (low + high) / 2, high]
     return {
         "type": "heatmap", "z": shown.values, "customdata": shown.percentile, "zmin": low, "zmax": high, "opacity": OPACITY,
         "hoverongaps": False, "hovertemplate": "%{z:.3~g}<br>above %{customdata} % of the pixels<extra></extra>",
         "colorscale": [[at, f"rgba({red},{green},{blue},{alpha})"] for at, red, green, blue, alpha in shown.stops(on_dark)],
-        "xaxis": f"x{cell.axis}", "yaxis": f"y{cell.axis}",
-        "colorbar": {
-            "orientation": "h", "thickness": 7, "outlinewidth": 0, "lenmode": "fraction", "len": cell.right - cell.left,
-            "x": (cell.left + cell.right) / 2, "xanchor": "center", "xpad": 0, "y": cell.bottom, "yanchor": "top", "ypad": 6,
-            "tickvals": ticks, "ticktext": _tick_labels(ticks), "tickfont": {"size": 10, "color": MUTED}, "ticks": "",
-            "ticklabeloverflow": "allow",
-        }}
+        "xaxis": f"x{cell.axis}", "yaxis": f"y{cell.axis}", "showscale": False}
 
 
-def _tick_labels(ticks: Sequence[float]) -> list[str]:
-    """The labels of a colour bar; the outer ones are pushed inwards so that they stay within their panel."""
-    low, middle, high = (number_in_words(tick) for tick in ticks)
-    return ["\u2007" * len(low) + "\u2007" + low, middle, high + "\u2007" + "\u2007" * len(high)]
+def _colour_bar(shown: Shown, cell: _Cell, on_dark: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The bar under a map, as one picture, and its three labels. Plotly's own bar is some 250 shapes a panel: slow."""
+    pixel = (cell.top - cell.bottom) / SIDE
+    image = {"source": _ramp(shown.diverging, on_dark), "xref": "paper", "yref": "paper", "x": cell.left, "y": cell.bottom - 7 * pixel,
+             "sizex": cell.right - cell.left, "sizey": 7 * pixel, "sizing": "stretch", "yanchor": "top", "layer": "above"}
+    low, high = shown.range
+    places = ((low, cell.left, "left"), ((low + high) / 2, (cell.left + cell.right) / 2, "center"), (high, cell.right, "right"))
+    labels = [{"text": number_in_words(value), "x": x, "xanchor": anchor, "xref": "paper", "yref": "paper", "y": image["y"],
+               "yanchor": "top", "yshift": -6, "showarrow": False, "font": {"size": 10, "color": MUTED}}
+              for value, x, anchor in places]
+    return image, labels
+
+
+@st.cache_data(show_spinner=False)
+def _ramp(diverging: bool, on_dark: bool) -> str:
+    """A scale of colours from its low to its high end, one pixel high, as a data URI."""
+    levels = np.linspace(-1 if diverging else 0, 1, 256, dtype=np.float32)[None]
+    buffer = BytesIO()
+    Image.fromarray(rgba(Shown(levels, levels, 1.0, diverging), on_dark)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def number_in_words(value: float) -> str:

@@ -39,7 +39,7 @@ def _seen_in_words(sight: Sight, width: int, height: int) -> str:
 def _boxed(digest: str, box: tuple[float, float, float, float], _image: Image.Image) -> str:
     """A thumbnail as a data URI; what the network does not see is dimmed and the rest framed."""
     scale = min(1.0, THUMBNAIL / max(_image.size))
-    small = _image.resize((max(1, round(_image.width * scale)), max(1, round(_image.height * scale))))
+    small = _image.resize((max(1, round(_image.width * scale)), max(1, round(_image.height * scale))), reducing_gap=2.0)
     corners = [round(value * scale) for value in box]
     if (corners[2] - corners[0], corners[3] - corners[1]) != small.size:
         dimmed = Image.blend(small, Image.new("RGB", small.size, (128, 128, 128)), 0.65)

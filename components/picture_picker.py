@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 
 import streamlit as st
@@ -27,8 +28,12 @@ class Picture:
     name: str
     title: str
     image: Image.Image
-    digest: str
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of its pixels."""
+        return ex.digest(self.image)
 
 
 def pick(kind: str) -> Picture:
@@ -60,8 +65,7 @@ def samples_of(kind: str) -> tuple[Picture, ...]:
 
 
 def _sample(sample: ex.Sample) -> Picture:
-    image = sample.load()
-    return Picture(sample.name, sample.title, image, ex.digest(image))
+    return Picture(sample.name, sample.title, sample.load())
 
 
 def _chosen(offered: Sequence[Picture], samples: Sequence[Picture]) -> Picture:
@@ -84,8 +88,8 @@ def _choose(name: str) -> None:
 
 def _gallery(offered: Sequence[Picture], chosen: Picture) -> None:
     """One small button a picture, painted with it."""
-    st.html(f"<style>{''.join(_paint(picture.name, picture.digest, picture.image) for picture in offered)}"
-            f".st-key-{_key(chosen.name)} button {{ outline: 3px solid var(--accent) !important; }}</style>")
+    st.html(f"<style>{''.join(_paint(picture.name, picture.image) for picture in offered)}</style>")
+    st.html(f"<style>.st-key-{_key(chosen.name)} button {{ outline: 3px solid var(--accent) !important; }}</style>")
     with st.container(key="gallery", horizontal=True, gap=None):
         for picture in offered:
             st.button(picture.title, key=_key(picture.name), help=picture.title, on_click=_choose, args=(picture.name,))
@@ -96,11 +100,12 @@ def _key(name: str) -> str:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _paint(name: str, digest: str, _image: Image.Image) -> str:
-    """The style that paints a button with its picture."""
+def _paint(name: str, _image: Image.Image) -> str:
+    """The style that paints a button with its picture; a name stands for one picture only."""
     side = min(_image.size)
     left, top = (_image.width - side) // 2, (_image.height - side) // 2
-    small = _image.crop((left, top, left + side, top + side)).resize((2 * THUMBNAIL, 2 * THUMBNAIL))
+    box = (left, top, left + side, top + side)
+    small = _image.resize((2 * THUMBNAIL, 2 * THUMBNAIL), box=box, reducing_gap=1.5)
     buffer = BytesIO()
     small.save(buffer, "JPEG", quality=80)
     source = b64encode(buffer.getvalue()).decode()
@@ -121,9 +126,8 @@ def _read_uploads() -> None:
         except ex.ExplainerError as error:
             errors.append(f"{_plain(file.name)}: {error}")
             continue
-        digest = ex.digest(read.image)
-        name = UPLOAD + digest[:12]
-        uploads[name] = Picture(name, _plain(file.name), read.image, digest, read.notes)
+        name = UPLOAD + ex.digest(read.image)[:12]
+        uploads[name] = Picture(name, _plain(file.name), read.image, read.notes)
         st.query_params[PARAMETER] = name
     st.session_state.upload_errors = errors
 

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from explainers.contract import ExplainerError
+from explainers.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 MAX_FILE_BYTES = 4 * 10**9
 MAX_CARD_BYTES = 10**7
@@ -35,8 +36,6 @@ MAX_GROWTH = 8
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's
 LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6: a pickle of this magic number
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class CheckpointError(ExplainerError):
