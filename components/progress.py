@@ -14,14 +14,15 @@ from components import colour, runs
 from components.colour import Display
 from components.heatmaps import columns_for
 
-PATIENCE = 0.4  # seconds before anything is drawn: quick maps appear without a flicker
+PATIENCE = 0.4  # seconds before a former figure makes room: quick maps replace it without a flicker
+DRAWN = "figure_drawn"
 BAR_EVERY, PREVIEW_EVERY = 0.1, 1.0
 SKELETON = 240
 
 
 @dataclass
 class Progress:
-    """Draws a bar and a grid of maps, but only once a run takes time; meanwhile the former figure stays as it was.
+    """Draws a bar and a grid of maps: at once where nothing is to be seen yet, else only when the run takes time.
 
     The grid has a place of its own: a container that is filled twice in one run keeps what it held first.
     """
@@ -43,7 +44,7 @@ class Progress:
         """Called by the engine at every step."""
         now = time.monotonic()
         if self.bar is None:
-            if now - self.begin < PATIENCE:
+            if now - self.begin < PATIENCE and st.session_state.get(DRAWN):
                 return
             self._unfold()
         if now - self.last_bar >= BAR_EVERY:
@@ -63,7 +64,8 @@ class Progress:
             self._show(job)
 
     def fold(self) -> None:
-        """Take the bar and the grid away."""
+        """Take the bar and the grid away: the figure comes."""
+        st.session_state[DRAWN] = True
         if self.bar is not None:
             self.bar_place.empty()
             self.grid_place.empty()
