@@ -81,10 +81,11 @@ def cost_in_words(method: Method, workspace: Workspace) -> str:
     if reason:
         return f"{passes}; off for {workspace.network.title}: {reason}"
     try:
-        seconds = session.engine().cost(workspace.network, method.key).seconds
+        cost = session.engine().cost(workspace.network, method.key)
     except ex.ExplainerError as error:
         return f"{passes}; {error}"
-    return f"{passes}, about {runs.seconds_in_words(seconds)} on {workspace.network.title}"
+    fit = ", after statistics are fitted on a reference set" if "reference" in method.needs else ""
+    return f"{runs.passes_in_words(cost.passes)}, about {runs.seconds_in_words(cost.seconds)} on {workspace.network.title}{fit}"
 
 
 def _parameter_table(parameters: Sequence[Parameter]) -> str:

@@ -36,7 +36,8 @@ def settings(workspace: Workspace) -> tuple[runs.Plan, CostLines]:
         if planned.waiting:
             seconds = runs.seconds_in_words(planned.seconds(planned.waiting))
             st.button(f"Explain, about {seconds}", key="explain", type="primary", on_click=runs.ask, args=(planned.key,),
-                      help="Runs the maps that wait. Maps estimated at three seconds or less in all run by themselves.")
+                      help="Runs the maps that wait. Maps estimated at three seconds or less in all run by themselves, except those "
+                           "that first fit statistics on reference images.")
     return planned, lines
 
 
@@ -58,7 +59,9 @@ def _cost_line(job: runs.Job) -> str:
     if job.trouble:
         return "failed" if job.cost else "off for this network"
     passes = runs.passes_in_words(job.cost.passes)
-    return f"{passes}, ready" if job.found else f"{passes}, about {runs.seconds_in_words(job.cost.seconds)}"
+    if job.found:
+        return f"{passes}, ready"
+    return f"{passes}, about {runs.seconds_in_words(job.cost.seconds)}{', after a fit' if job.fits else ''}"
 
 
 def maps(workspace: Workspace, planned: runs.Plan, lines: CostLines, display: Display) -> tuple[runs.Job, ...]:

@@ -40,6 +40,11 @@ class Job:
     def pending(self) -> bool:
         return self.found is None and not self.trouble
 
+    @property
+    def fits(self) -> bool:
+        """Whether it may first have to fit statistics on a reference set, which its cost leaves out."""
+        return "reference" in self.method.needs
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -79,7 +84,8 @@ def plan(workspace: Workspace, jobs: Sequence[Job]) -> Plan:
     now, total = [], 0.0
     for job in pending:
         total += job.cost.seconds
-        if not stopped and (total <= FREE_SECONDS or st.session_state.get(ASKED) == key):
+        free = total <= FREE_SECONDS and not job.fits
+        if not stopped and (free or st.session_state.get(ASKED) == key):
             now.append(job.method.key)
     waiting = [job.method.key for job in pending if job.method.key not in now]
     return Plan(tuple(jobs), key, tuple(now), tuple(waiting), stopped)

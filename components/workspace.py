@@ -112,7 +112,7 @@ def _methods(network: ex.Classifier | None) -> tuple[str, ...]:
     chosen = st.multiselect(
         "Methods", real, default=[key for key in DEFAULT_METHODS if key in known], key="methods", bind="query-params",
         format_func=lambda key: known[key].title, placeholder="Choose methods",
-        help="Each chosen method draws one map. They are listed by family: gradient, activation, perturbation.")
+        help="Each chosen method draws one map. They are listed by family, from plain gradients to optimised masks.")
     off = {known[key].title: network.lacks(known[key]) for key in real} if network else {}
     off = {title: reason for title, reason in off.items() if reason}
     if off:

@@ -122,6 +122,12 @@ def test_a_costly_run_waits_for_explain_and_cheap_maps_do_not(open_app, engine, 
     assert not any(b.key == "explain" for b in app.button)
 
 
+def test_a_method_that_must_first_be_fitted_waits_however_cheap_its_map_is(open_app):
+    app = open_app(query={"methods": ["Grad-CAM", "MIP-IN"], "network": "Digits: MLP-M of MIP-IN", "seed": "79"})
+    assert "Waits for Explain." in words(app)
+    assert any("after a fit" in caption.value for caption in app.caption)
+
+
 def test_a_stopped_plan_runs_no_further_until_it_is_asked_for(open_app, engine, monkeypatch):
     plans = []
     real = runs.plan
