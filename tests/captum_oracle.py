@@ -70,8 +70,9 @@ def without_noise(network: Classifier, module: nn.Module, x: Tensor, target: int
     samples, level = 3, 0.15
     from explainers.context import Context
     context = Context(network, seed=0)
-    noise = [torch.randn(x.shape, generator=context.generator(i)) * level * (x.max() - x.min()) for i in range(samples)]
-    copies = torch.cat([x + n for n in noise])  # one batch, as ours: a rounding can flip a ReLU's gate
+    sigma = level * (x.max() - x.min())
+    noise = torch.cat([torch.randn(x.shape, generator=context.generator(i)) for i in range(samples)])
+    copies = x + sigma * noise  # in this order and in one batch, as ours: a rounding can flip a ReLU's gate
     theirs = ca.Saliency(module).attribute(copies, target=target, abs=False).mean(0, keepdim=True)
     ours = ex.explain(network, x, "smoothgrad", target=target, samples=samples, noise=level).native[None]
     return relative_error(ours, theirs)

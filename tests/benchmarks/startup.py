@@ -3,7 +3,7 @@
     python tests/benchmarks/startup.py [--starts 3]
 
 Chromium is already open and asks for the page as soon as the server answers, as a person's browser would. "Painted" is
-two animation frames after the map has its pixels; 30 s more means that a map waited for Explain. Every start has an empty
+two animation frames after the map has its pixels; 10 s more means that a map waited for Explain. Every start has an empty
 map cache. A start before the first leaves Python's compiled files behind, as any first start does; it is not counted.
 """
 
@@ -26,7 +26,7 @@ PORT = 8647
 PAINTED = """async expected => {
   const maps = () => [...document.querySelectorAll('.js-plotly-plot .heatmaplayer image, img[alt="Map so far"]')];
   const begin = performance.now();
-  while (maps().length < expected && performance.now() - begin < 30000) await new Promise(requestAnimationFrame);
+  while (maps().length < expected && performance.now() - begin < 10000) await new Promise(requestAnimationFrame);
   await new Promise(f => requestAnimationFrame(() => requestAnimationFrame(f)));
 }"""
 CHANGED = """async () => {
