@@ -26,12 +26,12 @@ PORT = 8647
 PAINTED = """async expected => {
   const maps = () => [...document.querySelectorAll('.js-plotly-plot .heatmaplayer image, img[alt="Map so far"]')];
   const begin = performance.now();
-  while (maps().length < expected && performance.now() - begin < 10000) await new Promise(requestAnimationFrame);
+  while (maps().length < expected && performance.now() - begin < 10000) await new Promise(f => setTimeout(f, 20));
   await new Promise(f => requestAnimationFrame(() => requestAnimationFrame(f)));
 }"""
 CHANGED = """async () => {
   const pixels = () => [...document.querySelectorAll('.js-plotly-plot .heatmaplayer image')].map(n => n.getAttribute('href')).join();
-  while (!pixels() || pixels() === window.before) await new Promise(requestAnimationFrame);
+  while (!pixels() || pixels() === window.before) await new Promise(f => setTimeout(f, 10));
   await new Promise(f => requestAnimationFrame(() => requestAnimationFrame(f)));
 }"""
 RERUN = """async () => {

@@ -1,7 +1,8 @@
 """Each method's time over the floor of its passes: ``python -m tests.benchmarks.time_over_floor NETWORK [--weights FILE]``.
 
-The floor is the number of passes times the time of one pass at the best batch size on the same machine in the same run.
-Beside it stands the same work done by Captum, where Captum has the method.
+The floor is the number of passes times the time of one pass at the best batch size. Passes are timed just before and just after
+each method, and their mean is taken: other work on the machine then slows both alike. Beside it stands the same work done by Captum,
+where Captum has the method.
 """
 
 from __future__ import annotations
@@ -32,15 +33,26 @@ def best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
-def floor(network: Classifier) -> tuple[float, float]:
-    """Seconds of one image forward alone, and forward with backward, each at its best batch size."""
-    forward, both = [], []
+def images(network: Classifier, count: int) -> torch.Tensor:
+    return torch.randn(count, network.channels, *network.input_size, device=network.device)
+
+
+def best_batches(network: Classifier) -> tuple[int, int]:
+    """The batch size at which an image goes forward, and forward and back, in the least time."""
+    forward, both = {}, {}
     for size in BATCHES:
-        x = torch.randn(size, network.channels, *network.input_size, device=network.device)
-        forward.append(best_seconds(lambda x=x: network.predict(x)) / size)
-        both.append(best_seconds(lambda x=x: network.gradient(x, 0)) / size)
-        print(f"batch {size:3d}: forward {1e3 * forward[-1]:6.1f} ms, forward and backward {1e3 * both[-1]:6.1f} ms an image")
-    return min(forward), min(both)
+        x = images(network, size)
+        forward[size] = best_seconds(lambda x=x: network.predict(x)) / size
+        both[size] = best_seconds(lambda x=x: network.gradient(x, 0)) / size
+        print(f"batch {size:3d}: forward {1e3 * forward[size]:6.1f} ms, forward and backward {1e3 * both[size]:6.1f} ms an image")
+    return min(forward, key=forward.get), min(both, key=both.get)
+
+
+def pass_seconds(network: Classifier, batches: tuple[int, int]) -> tuple[float, float]:
+    """Seconds of one image forward alone, and forward with backward, at the best batch sizes, now."""
+    alone, both = (images(network, size) for size in batches)
+    return (best_seconds(lambda: network.predict(alone)) / batches[0],
+            best_seconds(lambda: network.gradient(both, 0)) / batches[1])
 
 
 def captum_seconds(network: Classifier, x: torch.Tensor, key: str) -> float | None:
@@ -66,14 +78,16 @@ def main() -> None:
     network = ex.load_model(given.network, weights=given.weights)
     x = torch.randn(1, network.channels, *network.input_size, device=network.device)
     print(f"{network.title} on {network.device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    forward, both = floor(network)
+    batches = best_batches(network)
     print(f"{'method':26s} {'passes':>14s} {'seconds':>8s} {'floor':>8s} {'ratio':>6s} {'Captum':>8s}")
     for key, method in ex.methods().items():
         if network.lacks(method) or given.methods and key not in given.methods:
             continue
         settings = SETTINGS.get(key, {})
-        passes = method.passes(method.settings(**settings))
+        passes = method.cost(method.settings(**settings), network)
+        before = pass_seconds(network, batches)
         seconds = best_seconds(lambda key=key, settings=settings: ex.explain(network, x, key, target=0, **settings))
+        forward, both = (sum(pair) / 2 for pair in zip(before, pass_seconds(network, batches), strict=True))
         least = passes.backward * both + max(0, passes.forward - passes.backward) * forward
         ratio = f"{seconds / least:6.2f}" if least else f"{'-':>6s}"
         theirs = captum_seconds(network, x, key)
