@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 import explainers as ex
-from components import colour, controls, heatmaps, runs
+from components import colour, controls, gate, heatmaps, runs
 from components.colour import Display
 from components.progress import Progress
 from components.workspace import Workspace, in_words
@@ -35,7 +35,7 @@ def settings(workspace: Workspace) -> tuple[runs.Plan, CostLines]:
             st.container(key="units", width="content").caption(UNITS)
         if planned.waiting:
             seconds = runs.seconds_in_words(planned.seconds(planned.waiting))
-            st.button(f"Explain, about {seconds}", key="explain", type="primary", on_click=runs.ask, args=(planned.key,),
+            st.button(f"Explain, about {seconds}", key="explain", type="primary", on_click=gate.ask, args=(runs.PLACE, planned.key),
                       help="Runs the maps that wait. Maps estimated at three seconds or less in all run by themselves, except those "
                            "that first fit statistics on reference images.")
     return planned, lines

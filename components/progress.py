@@ -10,7 +10,7 @@ import streamlit as st
 from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
-from components import colour, runs
+from components import colour, gate, runs
 from components.colour import Display
 from components.heatmaps import columns_for
 
@@ -73,7 +73,7 @@ class Progress:
     def _unfold(self) -> None:
         with self.bar_place.container(horizontal=True, vertical_alignment="center"):
             self.bar = st.progress(0.0)
-            st.button("Stop", key="stop-run", on_click=runs.stop, args=(self.plan.key,),
+            st.button("Stop", key="stop-run", on_click=gate.stop, args=(runs.PLACE, self.plan.key),
                       help="Ends the run; the maps that are finished stay.")
         self.figure_place.empty()
         with self.grid_place.container():

@@ -15,12 +15,11 @@ import numpy as np
 import streamlit as st
 
 import explainers as ex
-from components import session
+from components import gate, session
 from components.workspace import Workspace
 from explainers.contract import Method, Passes
 
-FREE_SECONDS = 3.0  # selections that are estimated below this run without being asked
-ASKED, STOPPED = "asked_run", "stopped_run"
+PLACE = "maps"  # the gate through which the maps of a page go
 
 log = logging.getLogger(__name__)
 
@@ -80,27 +79,14 @@ def plan(workspace: Workspace, jobs: Sequence[Job]) -> Plan:
     key = repr((workspace.network.fingerprint, workspace.picture.digest, workspace.explained, workspace.seed,
                 [(job.method.key, sorted(job.params.items())) for job in jobs]))
     pending = sorted((job for job in jobs if job.pending), key=lambda job: job.cost.seconds)
-    stopped = st.session_state.get(STOPPED) == key
+    stopped = gate.stopped(PLACE, key)
     now, total = [], 0.0
     for job in pending:
         total += job.cost.seconds
-        free = total <= FREE_SECONDS and not job.fits
-        if not stopped and (free or st.session_state.get(ASKED) == key):
+        if gate.opens(PLACE, key, total, free=not job.fits):
             now.append(job.method.key)
     waiting = [job.method.key for job in pending if job.method.key not in now]
     return Plan(tuple(jobs), key, tuple(now), tuple(waiting), stopped)
-
-
-def ask(key: str) -> None:
-    """The Explain button: run everything of this plan."""
-    st.session_state[ASKED] = key
-    st.session_state.pop(STOPPED, None)
-
-
-def stop(key: str) -> None:
-    """The Stop button: this plan runs no further until it is asked for."""
-    st.session_state[STOPPED] = key
-    st.session_state.pop(ASKED, None)
 
 
 Report = Callable[[Job, int, int, np.ndarray | None], None]

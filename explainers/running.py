@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,7 +132,7 @@ class Engine:
     def __init__(self, cache: MapCache | None = None):
         self.cache = cache or MapCache(None)
         self.runs = 0
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # a measurement may need maps
         self._shared: OrderedDict[Any, dict[Any, Any]] = OrderedDict()
 
     def explain(self, network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
@@ -160,11 +160,39 @@ class Engine:
     def cached(self, network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
                reference: ReferenceSet | None = None, **params: Any) -> Attribution | None:
         """The map if it is in the cache; nothing is computed but, without a target, the prediction."""
+        return self.cache.get(self.request(network, x, method, target=target, seed=seed, reference=reference, **params).key)
+
+    def request(self, network: Classifier, x: Tensor, method: str, *, target: Target | None = None, seed: int = 0,
+                reference: ReferenceSet | None = None, **params: Any) -> Request:
+        """What ``explain`` would be asked, as one value; nothing is computed but, without a target, the prediction."""
         x = _one_image(network, x)
         chosen = find_method(method)
-        request = _request(network, x, chosen, network.target(x, target), chosen.settings(**params), seed,
-                           _reference(network, x, chosen, reference))
-        return self.cache.get(request.key)
+        return _request(network, x, chosen, network.target(x, target), chosen.settings(**params), seed,
+                        _reference(network, x, chosen, reference))
+
+    def measured(self, name: str, facts: tuple[Any, ...], compute: Callable[[], Mapping[str, Any]],
+                 progress: Progress | None = None) -> Mapping[str, Any]:
+        """What a metric found: from the cache, or computed with the device to itself.
+
+        name, facts: the metric and everything that decides its result (fingerprints, digests, the keys of the maps, settings),
+        told apart by their ``repr``. compute: returns tensors, numbers, strings, and lists, tuples and dicts of them, by name;
+        it may call ``explain``. progress: what ``compute`` reports to; here it lets a run that was abandoned leave the queue.
+        """
+        key = _measurement_key(name, facts)
+        known = self.cache.recall(key)
+        if known is not None:
+            return known
+        with self._device_turn(progress):
+            known = self.cache.recall(key)
+            if known is None:
+                known = compute()
+                self.cache.keep(key, known)
+                self.runs += 1
+        return known
+
+    def known(self, name: str, facts: tuple[Any, ...]) -> Mapping[str, Any] | None:
+        """What ``measured`` would return if it is in the cache; nothing is computed."""
+        return self.cache.recall(_measurement_key(name, facts))
 
     def cost(self, network: Classifier, method: str, **params: Any) -> Cost:
         """The passes of a run and its estimated seconds. The first call for a network measures its passes."""
@@ -200,6 +228,10 @@ def _request(network: Classifier, x: Tensor, method: Method, target: Target, set
     return Request(network.fingerprint, image_digest(x), target, method.key, method.version,
                    tuple(sorted(dataclasses.asdict(settings).items())), seed, network.device.type,
                    reference.identity if reference else "")
+
+
+def _measurement_key(name: str, facts: tuple[Any, ...]) -> str:
+    return hashlib.sha256(repr((name, facts)).encode()).hexdigest()
 
 
 def image_digest(x: Tensor) -> str:

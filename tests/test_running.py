@@ -109,13 +109,15 @@ def test_the_gradient_family_shares_one_backward(toy, image):
 
 
 def test_a_waiting_run_that_is_abandoned_leaves_the_queue(toy, image):
-    engine = ex.Engine()
-    engine._turn.acquire()
+    engine, leave = ex.Engine(), threading.Event()
+    busy = threading.Thread(target=engine.measured, args=("m", (), lambda: {"left": leave.wait(10)}))
+    busy.start()
     begin = time.perf_counter()
     with pytest.raises(ex.Cancelled):
         engine.explain(toy, image, "gradient", target=1, progress=lambda *_: time.perf_counter() - begin < 0.3)
     assert time.perf_counter() - begin < 1.5
-    engine._turn.release()
+    leave.set()
+    busy.join()
     assert engine.explain(toy, image, "gradient", target=1).flags == ()
 
 
@@ -136,3 +138,34 @@ def test_the_cost_is_known_before_the_run(toy):
 def test_wrong_images_are_refused(toy, wrong):
     with pytest.raises(ex.ExplainerError):
         ex.explain(toy, wrong, "gradient", target=0)
+
+
+def test_a_measurement_is_computed_once_and_found_on_disk(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"curve": torch.arange(3.0), "auc": 0.5}
+
+    first = ex.Engine(ex.MapCache(tmp_path))
+    assert first.known("m", (1, "a")) is None
+    assert first.measured("m", (1, "a"), compute)["auc"] == 0.5
+    again = ex.Engine(ex.MapCache(tmp_path)).measured("m", (1, "a"), compute)
+    assert torch.equal(again["curve"], torch.arange(3.0)) and len(calls) == 1
+    first.measured("m", (1, "b"), compute)
+    first.measured("n", (1, "a"), compute)
+    assert len(calls) == 3
+
+
+def test_a_measurement_may_explain(toy, image):
+    engine = ex.Engine(ex.MapCache(None))
+    found = engine.measured("m", ("x",), lambda: {"map": engine.explain(toy, image, "gradient", target=0).native})
+    assert torch.equal(found["map"], engine.explain(toy, image, "gradient", target=0).native)
+
+
+def test_a_request_names_the_map_that_explain_keeps(toy, image):
+    engine = ex.Engine(ex.MapCache(None))
+    asked = engine.request(toy, image, "smoothgrad", target=1, samples=3)
+    assert asked.key not in engine.cache
+    engine.explain(toy, image, "smoothgrad", target=1, samples=3)
+    assert asked.key in engine.cache
