@@ -1,16 +1,28 @@
-"""Attribution Explorer: page set-up, navigation and the shared sidebar. Start it with ``streamlit run app.py``."""
+"""Attribution Explorer: page set-up, navigation and the shared sidebar. Start it with ``streamlit run app.py``.
+
+The server imports this file once, for ``app``; then it runs it as a script for every view.
+"""
 
 import streamlit as st
 
-from components import frame
+from components import frame, warm_start
 
-frame.begin()
-page = st.navigation(
-    [
-        st.Page("pages/compare.py", title="Compare", default=True),
-        st.Page("pages/methods.py", title="Methods", url_path="methods"),
-    ],
-    position="top",
-)
-with frame.entered():
-    page.run()
+
+def view() -> None:
+    """Set up the page, and run the one that was asked for inside the frame."""
+    frame.begin()
+    page = st.navigation(
+        [
+            st.Page("pages/compare.py", title="Compare", default=True),
+            st.Page("pages/methods.py", title="Methods", url_path="methods"),
+        ],
+        position="top",
+    )
+    with frame.entered():
+        page.run()
+
+
+if __name__ == "__main__":
+    view()
+else:
+    app = st.App(__file__, lifespan=warm_start.while_serving)

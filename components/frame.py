@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from components import warm_start
+
 if TYPE_CHECKING:
     from components.workspace import Workspace
 
@@ -39,6 +41,7 @@ def entered() -> Iterator[None]:
     if FIRST not in st.session_state:
         st.session_state[FIRST] = False
         _greet(place)
+    warm_start.finish()
     from components import workspace  # brings torch, which takes seconds: only now that the browser has something to show
 
     token = _workspace.set(workspace.draw())
