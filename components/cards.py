@@ -1,8 +1,8 @@
-"""A card for each method, made from its declaration alone."""
+"""A card for each method and each metric, made from its declaration alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 import streamlit as st
@@ -11,7 +11,7 @@ import explainers as ex
 from components import runs, session
 from components.controls import in_words
 from components.workspace import Workspace
-from explainers.contract import Method, Parameter
+from explainers.contract import Method, Metric, Parameter
 
 NEEDS = {
     "graph": "a network whose layers can be walked",
@@ -20,46 +20,64 @@ NEEDS = {
     "reference": "a reference set of images",
 }
 ALL = "All"
+METRICS = "Metrics"
 
 
 def draw(workspace: Workspace) -> None:
     """The filter, and the cards that pass it, by family."""
     known = ex.methods()
-    families = list(dict.fromkeys(method.family for method in known.values()))
+    families = list(dict.fromkeys(method.family.capitalize() for method in known.values()))
     with st.container(horizontal=True, vertical_alignment="bottom", key="filter"):
         family = st.segmented_control(
-            "Family", [ALL, *(name.capitalize() for name in families)], default=ALL, required=True, wrap=True, key="family",
-            bind="query-params", help="Shows one family of methods.")
+            "Family", [ALL, *families, METRICS], default=ALL, required=True, wrap=True, key="family",
+            bind="query-params", help="Shows one family of methods, or the metrics that judge them.")
         words = st.text_input("Search", key="search", bind="query-params", placeholder="for example: noise", width=260,
-                              help="Shows the methods whose card has all of these words.")
-    shown = [method for method in known.values() if family in (ALL, method.family.capitalize()) and _has(method, words)]
+                              help="Shows the methods and metrics whose card has all of these words.")
+    shown = {name: [method for method in known.values() if method.family.capitalize() == name and _has(_text(method), words)]
+             for name in families}
+    shown[METRICS] = [metric for metric in ex.metrics().values() if _has(_facts(metric), words)]
+    shown = {name: members for name, members in shown.items() if members and family in (ALL, name)}
     if not shown:
         st.info("No card has all of these words.")
-    for name in families:
-        members = [method for method in shown if method.family == name]
-        if members:
-            st.subheader(name.capitalize(), anchor=False)
-            _grid(members, workspace)
+    for name, members in shown.items():
+        st.subheader(name, anchor=False)
+        _grid(members, metric_card if name == METRICS else lambda method: card(method, workspace))
 
 
-def _grid(members: Sequence[Method], workspace: Workspace) -> None:
+def _grid(members: Sequence[Method | Metric], fill: Callable[[Method | Metric], None]) -> None:
     columns = st.columns(2, gap="medium")
-    for place, method in enumerate(members):
-        with columns[place % 2].container(border=True, key=f"card-{method.key}", gap="small"):
-            card(method, workspace)
+    for place, member in enumerate(members):
+        with columns[place % 2].container(border=True, key=f"card-{member.key}", gap="small"):
+            fill(member)
 
 
-def _has(method: Method, words: str) -> bool:
-    text = " ".join((method.title, method.key, method.idea, method.limits, str(method.reference),
-                     *(f"{parameter.label} {parameter.help}" for parameter in method.parameters))).lower()
-    return all(word in text for word in words.lower().split())
+def _has(text: str, words: str) -> bool:
+    return all(word in text.lower() for word in words.lower().split())
+
+
+def _text(method: Method) -> str:
+    return f"{_facts(method)} " + " ".join(f"{parameter.label} {parameter.help}" for parameter in method.parameters)
+
+
+def _facts(member: Method | Metric) -> str:
+    return f"{member.title} {member.key} {member.idea} {member.limits} {member.reference}"
+
+
+def _head(member: Method | Metric) -> None:
+    st.markdown(f"**{member.title}**")
+    st.write(member.idea)
+    st.latex(member.equation)
+
+
+def metric_card(metric: Metric) -> None:
+    """Idea, equation, limits and reference."""
+    _head(metric)
+    st.html(_list([("Limits", metric.limits), ("Reference", str(metric.reference))]))
 
 
 def card(method: Method, workspace: Workspace) -> None:
     """Idea, equation, cost here, parameters, needs, limits and reference."""
-    st.markdown(f"**{method.title}**")
-    st.write(method.idea)
-    st.latex(method.equation)
+    _head(method)
     facts = [
         ("Cost", cost_in_words(method, workspace)),
         ("Values", "signed: for and against the class" if method.signed else "unsigned: strength only"),
@@ -68,8 +86,12 @@ def card(method: Method, workspace: Workspace) -> None:
         ("Limits", method.limits),
         ("Reference", str(method.reference)),
     ]
+    st.html(f"{_list(facts)}{_parameter_table(method.parameters)}")
+
+
+def _list(facts: Sequence[tuple[str, str]]) -> str:
     rows = "".join(f"<dt>{label}</dt><dd>{escape(text)}</dd>" for label, text in facts)
-    st.html(f'<dl class="facts">{rows}</dl>{_parameter_table(method.parameters)}')
+    return f'<dl class="facts">{rows}</dl>'
 
 
 def cost_in_words(method: Method, workspace: Workspace) -> str:

@@ -12,6 +12,7 @@ from explainers.contract import (
     Cancelled,
     ExplainerError,
     Method,
+    Metric,
     Parameter,
     ParameterError,
     Passes,
@@ -20,6 +21,7 @@ from explainers.contract import (
 )
 from explainers.data.gallery import Sample, samples
 from explainers.methods import methods
+from explainers.metrics import metrics
 from explainers.networks.checkpoints import CheckpointError, ModelCard
 from explainers.networks.classifier import Classifier
 from explainers.networks.loading import ModelEntry, load_model, load_uploaded_model, models
@@ -28,7 +30,7 @@ from explainers.running import Cost, Engine, Request, explain
 
 __all__ = [
     "Attribution", "Cancelled", "CheckpointError", "Classifier", "Cost", "Engine", "ExplainerError", "MapCache", "Method",
-    "ModelCard", "ModelEntry", "Parameter", "ParameterError", "Passes", "Picture", "PictureError", "Reference", "Request",
-    "Sample", "UnsupportedError", "digest", "explain", "load_image", "load_model", "load_uploaded_model", "methods", "models",
-    "read_picture", "samples",
+    "Metric", "ModelCard", "ModelEntry", "Parameter", "ParameterError", "Passes", "Picture", "PictureError", "Reference",
+    "Request", "Sample", "UnsupportedError", "digest", "explain", "load_image", "load_model", "load_uploaded_model", "methods",
+    "metrics", "models", "read_picture", "samples",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -35,7 +36,30 @@ def blur(x: Tensor, sigma: float, radius: int | None = None) -> Tensor:
     radius = min(math.ceil(3 * sigma) if radius is None else radius, min(x.shape[-2:]) - 1)
     offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, -1)
-    padded = F.pad(x, (radius,) * 4, mode="reflect")
-    rows = F.conv2d(padded, kernel[..., None, :], groups=x.shape[1])
-    return F.conv2d(rows, kernel[..., :, None], groups=x.shape[1])
+    return _filtered(F.pad(x, (radius,) * 4, mode="reflect"), kernel / kernel.sum())
+
+
+def i_gos_blur(x: Tensor) -> Tensor:
+    """Kernel 51 and deviation 50 at 224 pixels, in proportion at other sizes: what I-GOS hides pixels with."""
+    scale = x.shape[-1] / 224
+    return blur(x, sigma=50 * scale, radius=max(1, round(25 * scale)))
+
+
+def rise_blur(x: Tensor) -> Tensor:
+    """Kernel 11 and deviation 5, with zeros beyond the edges: what RISE's insertion starts from (Petsiuk and others 2018).
+
+    The authors make the kernel by filtering an impulse of 11 pixels, so the tails that it cuts off are folded back into it.
+    """
+    side, sigma, reach = 11, 5.0, 20
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    impulse = np.pad(np.eye(side)[side // 2], reach, mode="symmetric")
+    kernel = np.convolve(impulse, weights / weights.sum(), mode="valid")
+    return _filtered(F.pad(x, (side // 2,) * 4), torch.from_numpy(kernel).to(x))
+
+
+def _filtered(padded: Tensor, kernel: Tensor) -> Tensor:
+    """A padded (N, C, H, W) with a kernel (k,) along the columns and then along the rows."""
+    channels = padded.shape[1]
+    kernel = kernel.expand(channels, 1, -1)
+    rows = F.conv2d(padded, kernel[..., None, :], groups=channels)
+    return F.conv2d(rows, kernel[..., :, None], groups=channels)

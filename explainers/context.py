@@ -49,8 +49,7 @@ class Context:
 
         Noise drawn with one index per item does not depend on how the items are cut into batches, or on the device.
         """
-        mixed = (self.seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
-        return torch.Generator().manual_seed(mixed)
+        return seeded(self.seed, index)
 
     @property
     def batch_size(self) -> int:
@@ -141,6 +140,12 @@ class Context:
             if self._fits:
                 self._fits.keep(name, known)
         return known
+
+
+def seeded(seed: int, index: int = 0) -> torch.Generator:
+    """The generator that any run with this seed has for its ``index``-th random thing."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
+    return torch.Generator().manual_seed(mixed)
 
 
 def report(progress: Progress | None, done: int, total: int, preview: Tensor | None = None) -> None:

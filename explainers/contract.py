@@ -159,6 +159,33 @@ class RawMap:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """Something beside the map that explains it: the entry ``name`` of ``extras``, and how it is to be drawn.
+
+    kind: "map" (signed) and "strength" (non-negative), tensors (h, w) or (C, h, w) whose channels add up; "share", (h, w) from 0
+    to 1; "pictures", (N, C, H, W) in the network's own scale, one picture, or the image itself and one for each iteration;
+    "signal", (C, h, w), a picture where it has the input's shape and a map, its channels averaged, where it lies deeper;
+    "trace", a list of numbers, one a step; "number"; "text". make: computes it from the image (1, C, H, W) and the extras, where
+    only its parts are kept. numbers: of pictures, the names of lists in the extras with one number for each. unit: of a trace or
+    a number; traces of one unit share a chart. Settings may leave an extra out.
+    """
+
+    name: str
+    title: str
+    kind: str
+    help: str
+    unit: str = ""
+    make: Callable[[Tensor, Mapping[str, Any]], Tensor] | None = None
+    numbers: tuple[str, ...] = ()
+
+    def of(self, x: Tensor, extras: Mapping[str, Any]) -> Any:
+        """Its value, or None where these settings leave it out. x: the explained image."""
+        if self.name not in extras:
+            return None
+        return self.make(x, extras) if self.make else extras[self.name]
+
+
+@dataclass(frozen=True)
 class Method:
     """A method's declaration. ``key`` is its name in Python and in links; ``title`` is its name for people."""
 
@@ -175,6 +202,7 @@ class Method:
     needs: tuple[str, ...] = ()  # of "graph", "relu", "piecewise_linear", "invertible", "features", "reference": see Classifier.lacks
     signed: bool = True
     upsample: str = "bilinear"  # or "nearest", "corners": how the native map is brought to the input's resolution
+    shows: tuple[Extra, ...] = ()  # what beside the map explains something
     version: int = 1  # part of the cache key: raise it when the same request would give another map
     key: str = ""  # filled from the file's name by explainers.methods
 
@@ -195,6 +223,18 @@ class Method:
                 takes = ", ".join(declared) or "no parameters"
                 raise ParameterError(f"{self.title} has no parameter {name!r}; it takes {takes}.")
         return self.params(**{name: declared[name].check(value) for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's declaration, as its card shows it. ``key`` is its name in Python."""
+
+    title: str
+    reference: Reference
+    idea: str  # one or two sentences: what it measures, and which way is better
+    equation: str  # LaTeX, without dollar signs
+    limits: str  # when the number misleads
+    key: str = ""  # filled from the file's name by explainers.metrics
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is each method? A card for every method, from its own declaration."""
+"""What is each method? A card for every method and metric, from its own declaration."""
 
 from components import cards, frame
 

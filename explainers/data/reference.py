@@ -8,11 +8,13 @@ recoloured, noisy) are the last resort, and every map made from them says so.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,7 +23,7 @@ from torch.nn import functional as F
 from explainers.contract import ExplainerError
 from explainers.data import digits, scenes
 from explainers.networks.classifier import Classifier
-from explainers.pictures import PictureError, digest, load_image
+from explainers.pictures import PictureError, load_image
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _PROCEDURAL_SEED = 7_000_000  # far from the seeds of training, of held-out draws and of the gallery
@@ -32,7 +34,8 @@ _CHUNK = 128
 class ReferenceSet:
     """Images by number, preprocessed for one network. ``identity`` decides their pixels, so it goes into cache keys.
 
-    ``note`` is a sentence for maps made from a set that is no real one, else empty.
+    ``note`` is a sentence for maps made from a set that is no real one, else empty. ``private``: these are somebody's pictures,
+    so nothing that they could be read from may be written to disk; statistics may.
     """
 
     title: str
@@ -40,6 +43,7 @@ class ReferenceSet:
     size: int
     draw: Callable[[int, int], Tensor]  # (start, stop) -> (stop - start, C, H, W), normalised, on the CPU
     note: str = ""
+    private: bool = False
 
     def batches(self, count: int, batch: int = 32) -> Iterator[Tensor]:
         """The first ``count`` images (all, if there are fewer), at most ``batch`` at a time."""
@@ -66,27 +70,38 @@ def procedural(network: Classifier, size: int = 2000) -> ReferenceSet:
     return ReferenceSet(f"{size} fresh {network.reference}", f"procedural {network.reference} {size}", size, draw)
 
 
-def from_pictures(network: Classifier, pictures: str | Path | Iterable[Image.Image | str | Path]) -> ReferenceSet:
-    """A folder, or a list of pictures or files. Raises ExplainerError when fewer than two can be read."""
+def own_folder() -> Path | None:
+    """The folder of a person's own reference pictures, from the environment variable EXPLORER_REFERENCE."""
+    named = os.environ.get("EXPLORER_REFERENCE")
+    return Path(named) if named else None
+
+
+def from_pictures(network: Classifier, pictures: str | Path | Iterable[Image.Image | str | Path],
+                  kind: str = "pictures") -> ReferenceSet:
+    """A folder, or pictures or files one after another; of each is kept what the network sees of it. ``kind`` is for the title.
+
+    Raises ExplainerError when fewer than two can be read.
+    """
     if isinstance(pictures, (str, Path)):
         folder = Path(pictures)
         if not folder.is_dir():
             raise ExplainerError("The reference set is no folder; give one that holds pictures.")
         pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
-    readable = []
+    seen = []
     for picture in pictures:
         try:
-            readable.append(load_image(picture))
+            seen.append(np.atleast_3d(np.asarray(network.preprocessing.seen(load_image(picture)))))
         except PictureError:  # one damaged picture of hundreds must not cost the others
             continue
-    if len(readable) < 2:
-        raise ExplainerError(f"A reference set needs at least two pictures, better a few hundred; {len(readable)} can be read.")
-    identity = hashlib.sha256("".join(map(digest, readable)).encode()).hexdigest()
+    if len(seen) < 2:
+        raise ExplainerError(f"A reference set needs at least two pictures, better a few hundred; {len(seen)} can be read.")
+    pixels = torch.from_numpy(np.stack(seen))  # (N, H, W, C) uint8
+    identity = hashlib.sha256(f"pictures {tuple(pixels.shape)} ".encode() + pixels.numpy().tobytes()).hexdigest()
 
     def draw(start: int, stop: int) -> Tensor:
-        return torch.cat([network.preprocessing.tensor(picture) for picture in readable[start:stop]])
+        return network.preprocessing.normalise(pixels[start:stop].permute(0, 3, 1, 2).float().contiguous() / 255)
 
-    return ReferenceSet(f"{len(readable)} pictures", identity, len(readable), draw)
+    return ReferenceSet(f"{len(seen)} {kind}", identity, len(seen), draw, private=True)
 
 
 def neighbourhood(network: Classifier, x: Tensor, size: int = 64, seed: int = 0) -> ReferenceSet:
@@ -97,7 +112,7 @@ def neighbourhood(network: Classifier, x: Tensor, size: int = 64, seed: int = 0)
     def draw(start: int, stop: int) -> Tensor:
         return torch.cat([_neighbour(image, torch.Generator().manual_seed(seed * 1_000_003 + i)) for i in range(start, stop)])
 
-    return ReferenceSet(f"{size} copies of the image", f"copies {identity}", size, draw, note=(
+    return ReferenceSet(f"{size} copies of the image", f"copies {identity}", size, draw, private=True, note=(
         "fitted on copies of this image, because the network has no reference set: give pictures of what it was trained on"))
 
 

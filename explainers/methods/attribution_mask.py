@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from explainers.context import Context
-from explainers.contract import Method, Passes, RawMap, Reference, Target, UnsupportedError, choice, integer
+from explainers.contract import Extra, Method, Passes, RawMap, Reference, Target, UnsupportedError, choice, integer
 from explainers.methods import integrated_gradients
 from explainers.methods.gradients import PRODUCTS
 from explainers.methods.guided import GUIDED
@@ -92,7 +92,9 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
     masks, outputs = [], []
 
     def seen(logits: Tensor) -> None:
-        outputs.append(torch.stack([network.score(v, target)[0] for v in (logits, logits.softmax(-1))]))
+        probabilities = logits.softmax(-1)
+        first, prediction = probabilities.max(1)
+        outputs.append(torch.stack([*(network.score(v, target)[0] for v in (logits, probabilities)), prediction[0], first[0]]))
 
     def integrated(masked: Tensor, i: int) -> tuple[Tensor, Tensor]:
         stretch = context.part(i, i + 1, params.iterations, lambda: mask[0])
@@ -112,12 +114,14 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
         context.progress(i + 1, params.iterations, mask[0])
     with torch.inference_mode():
         seen(network.logits(x * mask))
-    logit, probability = torch.stack(outputs).T.tolist()
-    return RawMap(mask[0], extras={"masks": torch.cat(masks).cpu(), "logit": logit, "probability": probability})
+    logit, probability, prediction, first = torch.stack(outputs).T.tolist()
+    return RawMap(mask[0], extras={
+        "masks": torch.cat(masks).cpu(), "logit": logit, "probability": probability,
+        "prediction": [int(index) for index in prediction], "prediction_probability": first})
 
 
 METHOD = Method(
-    title="Attribution mask", family="gradient", attribute=attribute, passes=passes, params=Params, signed=False,
+    title="Attribution mask", family="gradient", attribute=attribute, passes=passes, params=Params, signed=False, version=2,
     reference=Reference("Lee, Kim, Ko", "Attribution Mask: filtering out irrelevant features by recursively focusing attention on "
                         "inputs of DNNs", "arXiv 2102.07332, 2021", "section 3.1"),
     idea="Turn a map into a mask between 0 and 1, show the network the masked image, and explain that: what survives several "
@@ -126,4 +130,12 @@ METHOD = Method(
     limits="Where the base map is 0 the mask is grey, not black, so empty regions are dimmed and not removed. In a network with "
            "biases the class is lost after a few iterations. A class that gets surer under its own mask proves nothing: the mask "
            "was made for it.",
+    shows=(
+        Extra("masks", "Masked input", "pictures", make=lambda x, extras: masked_inputs(x, extras["masks"]),
+              numbers=("logit", "probability"), help=(
+                  "The image, and what each iteration leaves of it for the network to see. Hidden pixels take the mean colour.")),
+        Extra("logit", "Logit", "trace", "The class's logit for the image, and after each iteration.", unit="logit"),
+        Extra("probability", "Probability", "trace", "The class's probability for the image, and after each iteration.",
+              unit="probability"),
+    ),
 )

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from explainers.context import Context
-from explainers.contract import Method, Passes, RawMap, Reference, Target, choice, integer, real
+from explainers.contract import Extra, Method, Passes, RawMap, Reference, Target, choice, integer, real
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Call, Rule, pool_at, pool_with_switches
 
@@ -296,4 +296,11 @@ METHOD = Method(
              r"\big| y - y^+(\sigma) - y^-(\sigma) \big|",
     limits="One number, millions of masks: the split is one of many, and what is reached depends on the size of the logit. Nothing "
            "bounds the parts: compare y+ and y- with the logit. Pixels of the mean colour get nothing, and biases are not shown.",
+    shows=(
+        Extra("positive", "Positive part", "map", "The gradient of y+ times the image: the positive part's share of the map."),
+        Extra("negative", "Negative part", "map", "The gradient of y\u2212 times the image: the negative part's share of the map."),
+        Extra("y", "Logit without the output's bias", "number", "What both parts should add up to."),
+        Extra("y_positive", "y+", "trace", "The logit's positive part, before each step and after the last.", unit="logit"),
+        Extra("y_negative", "y\u2212", "trace", "The logit's negative part, before each step and after the last.", unit="logit"),
+    ),
 )

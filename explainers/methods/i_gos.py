@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explainers.baselines import blur
+from explainers.baselines import i_gos_blur
 from explainers.context import Context
-from explainers.contract import Method, Passes, RawMap, Reference, Target, choice, integer, real, switch
+from explainers.contract import Extra, Method, Passes, RawMap, Reference, Target, choice, integer, real, switch
 from explainers.networks.classifier import Classifier
 
 STEPS = tuple(200 * 0.2**n for n in range(12))  # the twelfth is the first below the authors' bound of 1e-5
@@ -45,7 +45,7 @@ _L1 = ((28, 1.0), (112, 3.0), (224, 10.0))  # by mask side; the first two are th
 class Params:
     """The mask, the descent and its penalties."""
 
-    resolution: str = choice("28", "7", "14", "28", "56", "112", "input", label="Mask cells a side", help=(
+    resolution: str = choice("28", "7", "13", "14", "28", "56", "112", "input", label="Mask cells a side", help=(
         "Fewer cells give one smooth blob, more give detail that may fool the network. The mask is never finer than the "
         "network's input."))
     iterations: int = integer(15, low=1, high=100, label="Iterations", help="Descent steps. The paper takes 10 to 20.")
@@ -72,12 +72,6 @@ def passes(params: Params) -> Passes:
     if params.fallback:
         tries += 1 + len(STEPS)
     return Passes(forward=1 + params.iterations * tries, backward=params.iterations * (params.points + params.fallback))
-
-
-def blurred(x: Tensor) -> Tensor:
-    """What hidden pixels are replaced by: kernel 51 and deviation 50 at 224 pixels, in proportion at other sizes."""
-    scale = x.shape[-1] / 224
-    return blur(x, sigma=50 * scale, radius=max(1, round(25 * scale)))
 
 
 def enlarge(masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -111,13 +105,18 @@ class Penalty:
             return torch.autograd.grad(self.of(mask).sum(), mask)[0]
 
 
+def through(x: Tensor, mask: Tensor) -> Tensor:
+    """(1, C, H, W): what a mask (r, r) leaves of an image, its blur elsewhere."""
+    return torch.lerp(i_gos_blur(x), x, enlarge(mask[None, None].to(x.device), tuple(x.shape[-2:])))
+
+
 class Scene:
     """The image, its blur, and the target's probability in what a mask leaves of them."""
 
     def __init__(self, network: Classifier, x: Tensor, target: Target):
         self.network, self.target = network, target
         self.size = tuple(x.shape[-2:])
-        self.blur = blurred(x)
+        self.blur = i_gos_blur(x)
         self.detail = x - self.blur
 
     def _probability(self, images: Tensor) -> Tensor:
@@ -266,4 +265,12 @@ METHOD = Method(
              r"+ \lambda_1 \lVert 1 - M \rVert_1 + \lambda_2 \operatorname{TV}(M)",
     limits="Often no step size lowers what it lowers, and the mask stays near 1: trust the order of its cells, not their size. "
            "A class with hardly any probability leaves nothing to find, and a blurred image is itself a strange picture.",
+    shows=(
+        Extra("mask", "What the mask leaves", "pictures", make=lambda x, extras: through(x, extras["mask"]), help=(
+            "The picture that the final mask shows to the network: the image where it is 1, its blur where it is 0.")),
+        Extra("loss", "Loss", "trace", "The probability plus the mask's penalties, at the start and after each iteration.",
+              unit="probability"),
+        Extra("probability", "Probability", "trace", "The class's probability, at the start and after each iteration.",
+              unit="probability"),
+    ),
 )

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from explainers.context import Context
-from explainers.contract import ExplainerError, Method, Passes, RawMap, Reference, Target, integer, layer, real, resample
+from explainers.contract import ExplainerError, Extra, Method, Passes, RawMap, Reference, Target, integer, layer, real, resample
 from explainers.methods.bottleneck import Descent, Found, Signal, draws, squeeze
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Graph
@@ -175,4 +175,11 @@ METHOD = Method(
              r"\quad Z = \lambda R + (1 - \lambda)\,\varepsilon",
     limits="It shows what suffices for the class, never what speaks against it. As coarse as the layer, and its bits depend on "
            "layer, beta and reference images.",
+    shows=(
+        Extra("bits", "Capacity", "number", "The information that passes the layer, over all of its elements.", unit="bits"),
+        Extra("layer", "Layer", "text", "Where the bottleneck stands."),
+        Extra("kept", "Share that passes", "share", "The mask, averaged over the channels: 1 keeps the feature, 0 replaces it."),
+        Extra("evidence", "Evidence lost", "trace", "\u2212log p of the class behind the bottleneck, before each step.", unit="nats"),
+        Extra("information", "Information", "trace", "The mean information of an element, before each step.", unit="nats an element"),
+    ),
 )

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from explainers.context import Context
-from explainers.contract import Method, Passes, RawMap, Reference, Target, choice, integer, real, switch
+from explainers.contract import Extra, Method, Passes, RawMap, Reference, Target, choice, integer, real, switch
 from explainers.methods import iba
 from explainers.methods.bottleneck import Descent, Found, Signal, draws, squeeze
 from explainers.methods.input_iba_prior import Game, Prior, Targets, batches, generator_batches, play
@@ -150,4 +150,15 @@ METHOD = Method(
              r"Z = \Lambda I + (1 - \Lambda)\,\varepsilon, \quad P(Z) \text{ from } \lambda_G",
     limits="It follows IBA's map, which its prior starts from, and refines it; it is no second opinion. Random: another seed gives "
            "another map. Slow.",
+    shows=(
+        Extra("bits", "Capacity of the pixels", "number", "What passes beyond the prior, over all pixels.", unit="bits"),
+        Extra("feature_bits", "Capacity of the features", "number", "The information that passes the layer.", unit="bits"),
+        Extra("layer", "Layer", "text", "Where the feature bottleneck stands."),
+        Extra("feature_map", "1. Feature bottleneck", "strength", "Bits a pixel that pass the layer: the prior starts here."),
+        Extra("lambda_G", "2. Prior", "share", "The share of each pixel that these features come from, which costs nothing to keep."),
+        Extra("evidence", "Evidence lost", "trace", "\u2212log p of the class behind the pixels' bottleneck, before each step.",
+              unit="nats"),
+        Extra("information", "Information", "trace", "The mean information of a pixel beyond the prior, before each step.",
+              unit="nats a value"),
+    ),
 )

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from explainers.context import Context
-from explainers.contract import ExplainerError, Method, Passes, RawMap, Reference, Target, choice, integer, switch
+from explainers.contract import ExplainerError, Extra, Method, Passes, RawMap, Reference, Target, choice, integer, switch
 from explainers.methods import mip_in_inverse as inverse
 from explainers.methods.mip_in_inverse import Operator
 from explainers.methods.mip_in_layers import Layer, descend, entering, layers_of
@@ -102,7 +102,8 @@ def _record(network: Classifier, layers: tuple[Layer, ...], target: Target, imag
         return {name: torch.cat([found[name] for found in parts]) for name in parts[0]}
 
     size = 4 * sum(counts[layer.link.name] * prod(layer.size) for layer in layers if layer.kind != "flatten")
-    if size > _KEPT_BYTES:
+    holds_pictures = reference.private and _bottom(network, layers) is None
+    if size > _KEPT_BYTES or holds_pictures:
         return run()
     return context.fit(("mip_in images", METHOD.version, layers[-1].link.name, channels, images), run)
 
@@ -212,4 +213,12 @@ METHOD = Method(
              r"W_l = \arg\min_W \lVert T_{l-1} - W S_l - b \rVert^2 + \lambda \lVert W \rVert^2",
     limits="It shows what usually comes with the logit in the reference images, which need not be what causes it. Only one chain "
            "of layers can be turned round: in large or branching networks the map is as coarse as the top features.",
+    shows=(
+        Extra("source", "Source signal", "signal", "What the logit alone rebuilds of the image, or of the top features."),
+        Extra("layer", "Rebuilt", "text", "How far down the network is turned round."),
+        Extra("logit", "Logit of the image", "number", "The class's logit, which the source signal is made from."),
+        Extra("source_logit", "Logit of the source signal", "number", "The logit when the source signal is sent through the network."),
+        Extra("percentage_change", "Change of the logit", "number", "Near 0 where the signal holds what the class is read from.",
+              unit="%"),
+    ),
 )

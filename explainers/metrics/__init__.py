@@ -1,0 +1,22 @@
+"""The metrics: the folder is the registry.
+
+Every file here that declares ``METRIC`` is found by reading the folder. Adding a metric is adding a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import replace
+
+from explainers.contract import Metric
+
+
+def metrics() -> dict[str, Metric]:
+    """All metrics by key, ordered by title."""
+    found: dict[str, Metric] = {}
+    for entry in pkgutil.iter_modules(__path__):
+        declared = getattr(importlib.import_module(f"{__name__}.{entry.name}"), "METRIC", None)
+        if declared:
+            found[entry.name] = replace(declared, key=entry.name)
+    return dict(sorted(found.items(), key=lambda item: item[1].title))

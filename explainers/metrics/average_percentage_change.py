@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from explainers.context import Context, Fits, Progress
-from explainers.contract import ExplainerError, UnsupportedError
+from explainers.contract import ExplainerError, Metric, Reference, UnsupportedError
 from explainers.data.reference import ReferenceSet
 from explainers.methods import method
 from explainers.methods.mip_in import source_signals
@@ -85,3 +85,15 @@ def measure(network: Classifier, images: Tensor, labels: Tensor, reference: Refe
         part = context.part(number, number + 1, len(classes))
         before[chosen], after[chosen] = source_signals(network, images[chosen], label, settings, part)
     return percentage_change(before, after, labels.cpu())
+
+
+METRIC = Metric(
+    title="Average percentage change",
+    reference=Reference("Deng, Zou, Du, Chen, Feng, Hu", "Mutual information preserving back-propagation: learn to invert for "
+                        "faithful attribution", "KDD 2021", "section 5"),
+    idea="How far the logit of MIP-IN's source signal is from the image's own. Small is better; the positive one forgives a "
+         "source signal that the network finds better than the image.",
+    equation=r"\mathrm{APC} = \operatorname{mean}_c \operatorname{mean}_i \frac{|\Phi(X_i) - \Phi(S_i)|}{|\Phi(X_i)|}",
+    limits="One logit near zero can outweigh a thousand images: read the medians too. The image itself scores 0, so a small "
+           "value says that enough was kept, not that nothing else was.",
+)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from explainers.context import Context, Progress
-from explainers.contract import ExplainerError, ParameterError, Passes
+from explainers.contract import ExplainerError, Metric, ParameterError, Passes, Reference
 from explainers.methods.attribution_mask import ONE_PASS_BASES, between_0_and_1, check_base, look
 from explainers.networks.classifier import Classifier
 
@@ -67,3 +67,15 @@ def _right_answers(network: Classifier, x: Tensor, labels: Tensor, base: str, it
     with torch.inference_mode():
         right.append((network.logits(x * mask).argmax(1) == labels).sum())
     return torch.stack(right).cpu()
+
+
+METRIC = Metric(
+    title="Masked input accuracy",
+    reference=Reference("Lee, Kim, Ko", "Attribution Mask: filtering out irrelevant features by recursively focusing attention on "
+                        "inputs of DNNs", "arXiv 2102.07332, 2021", "section 3.1"),
+    idea="How often the network names the right class when it sees each image only through its own attribution mask, mask upon "
+         "mask. A method that carries the evidence back to the pixels makes it rise.",
+    equation=r"Q_i = \frac{1}{N} \sum_n \big[\arg\max f(x_n \odot P_{n,i}) = y_n\big]",
+    limits="It is no accuracy: the mask is made for the true label, so it can pass the plain accuracy. Compare only methods or "
+           "networks with one another.",
+)

@@ -66,5 +66,10 @@ class Preprocessing:
         mean, std = self._columns(x)
         return (x * std + mean).clamp(0, 1)
 
+    def picture(self, x: Tensor) -> Image.Image:
+        """One preprocessed image (C, H, W) as a picture to look at: RGB, or grey; out-of-range pixels are clipped."""
+        levels = (self.pixels(x[None])[0] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+
     def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
         return tuple(torch.tensor(v, dtype=like.dtype, device=like.device).view(1, -1, 1, 1) for v in (self.mean, self.std))

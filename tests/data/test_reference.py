@@ -69,3 +69,14 @@ def test_copies_of_the_image_differ_and_say_what_they_are(toy, image):
 def test_the_default_is_the_networks_own_set(digits, toy, image):
     assert default(digits, torch.zeros(1, 1, 28, 28)).title.endswith("digits") and not default(digits, image).note
     assert default(toy, image).note
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_persons_pictures_are_not_kept_on_disk_but_what_was_fitted_on_them_is(digits, tmp_path, own):
+    made = from_pictures(digits, pictures(12)) if own else procedural(digits, 12)
+    engine = ex.Engine(cache=ex.MapCache(tmp_path))
+    x = digits.preprocess(pictures(13)[-1])
+    engine.explain(digits, x, "mip_in", target=3, reference=made, images=12)
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*.map"))
+    pixels = made.draw(0, 1).numpy().tobytes()
+    assert (pixels in kept) is not own and len(kept) > 10_000

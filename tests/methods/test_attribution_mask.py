@@ -35,6 +35,8 @@ def test_it_equals_its_naive_twin(toy, image, base, target):
     for i, mask in enumerate((torch.ones_like(masks[0]), *masks)):
         logits = toy.logits(image * mask)
         assert found.extras["logit"][i] == pytest.approx(float(toy.score(logits, target)), abs=1e-4)
+        assert found.extras["prediction"][i] == int(logits.argmax())
+        assert found.extras["prediction_probability"][i] == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
         assert found.extras["probability"][i] == pytest.approx(float(toy.score(logits.softmax(-1), target)), abs=1e-5)
     assert len(found.extras["logit"]) == len(found.extras["probability"]) == 4
 

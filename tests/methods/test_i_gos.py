@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import explainers as ex
+from explainers.baselines import i_gos_blur
 from explainers.context import Context
-from explainers.methods.i_gos import ARMIJO, STEPS, Params, Penalty, Point, Scene, blurred, enlarge, line_search, rescued
+from explainers.methods.i_gos import ARMIJO, STEPS, Params, Penalty, Point, Scene, enlarge, line_search, rescued
 
 
 class LinearProbability(nn.Module):
@@ -59,7 +60,7 @@ def nothing():
 def naive(network, x, target, params, seed, cells):
     """The authors' demo, line for line: one point at a time, one candidate at a time, gradients by autograd alone."""
     context, size, penalty = Context(network, seed), x.shape[-2:], Penalty.usual(cells, params)
-    l1, tv, soft = penalty.l1, penalty.tv, blurred(x)
+    l1, tv, soft = penalty.l1, penalty.tv, i_gos_blur(x)
 
     def blend(mask):
         up = F.interpolate(mask, size=size, mode="bilinear", align_corners=True)
@@ -103,7 +104,7 @@ def naive(network, x, target, params, seed, cells):
 @pytest.mark.parametrize("cells", [7, 14, 32])
 def test_a_mask_of_ones_keeps_the_image_and_of_zeros_the_blur(toy, image, cells):
     scene, ones = Scene(toy, image, 0), torch.ones(1, 1, cells, cells)
-    assert torch.allclose(scene.blend(ones), image, atol=1e-6) and torch.equal(scene.blend(0 * ones), blurred(image))
+    assert torch.allclose(scene.blend(ones), image, atol=1e-6) and torch.equal(scene.blend(0 * ones), i_gos_blur(image))
     mask = random_mask(cells)
     assert torch.allclose(enlarge(mask, (32, 32)) + enlarge(1 - mask, (32, 32)), torch.ones(32, 32), atol=1e-6)
 
@@ -113,8 +114,8 @@ def test_the_blur_is_the_authors_kernel_at_their_size():
     offsets = torch.arange(-25, 26).float()
     kernel = torch.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 50**2))
     expected = F.conv2d(F.pad(x, (25,) * 4, mode="reflect"), (kernel / kernel.sum())[None, None])
-    assert torch.allclose(blurred(x), expected, atol=1e-5)
-    assert blurred(x[..., :28, :28]).shape == (1, 1, 28, 28)
+    assert torch.allclose(i_gos_blur(x), expected, atol=1e-5)
+    assert i_gos_blur(x[..., :28, :28]).shape == (1, 1, 28, 28)
 
 
 @pytest.mark.parametrize("points", [1, 20])

@@ -1,0 +1,184 @@
+"""What a method shows beside its map: parts, masks, masked pictures, traces and numbers, drawn from its declaration.
+
+A section a method, closed at first, and nothing is made before it is opened.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from components import colour, heatmaps
+from components.colour import Display, Shown
+from components.heatmaps import data_uri, number_in_words
+from components.runs import Job
+from components.workspace import Workspace
+from explainers.contract import Extra, reduce_channels, resample
+
+MOST_PICTURES = 10
+CHART_HEIGHT = 190
+LINES = ("#0f9184", "#c2710c", "#7d878b", "#8a5fbf")
+FEW_TILES = 3  # that leave room for charts and numbers beside them
+COARSE = 64  # cells: a map with fewer is drawn with sharp edges
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture with its title and what stands below it; with a map, the picture is what lies under it."""
+
+    title: str
+    told: str
+    picture: Image.Image | None = None
+    shown: Shown | None = None
+
+
+def draw(workspace: Workspace, jobs: Sequence[Job], display: Display) -> None:
+    """A closed section for each map that is there and has something to show."""
+    for job in jobs:
+        if job.found is None or not any(extra.name in job.found.extras for extra in job.method.shows):
+            continue
+        section = st.expander(f"Inside {job.method.title}", key=f"extras.{job.method.key}", on_change="rerun")
+        if section.open:
+            with section:
+                _section(workspace, job, display)
+
+
+def _section(workspace: Workspace, job: Job, display: Display) -> None:
+    there = [(extra, value) for extra in job.method.shows
+             if (value := extra.of(workspace.sight.x, job.found.extras)) is not None]
+    on_dark = display.backdrop == "None" and st.context.theme.type == "dark"
+    tiles = _tiles(workspace, job, display, there)
+    beside = 0 < len(tiles) <= FEW_TILES
+    left, right = st.columns([len(tiles), 5 - len(tiles)], gap="large") if beside else (st.container(), st.container())
+    if tiles:
+        left.html(f'<div class="extras">{"".join(_figure(tile, on_dark) for tile in tiles)}</div>')
+    with right:
+        _charts_and_facts(job, there)
+
+
+def _charts_and_facts(job: Job, there: Sequence[tuple[Extra, Any]]) -> None:
+    """A chart a unit, and the numbers beside them."""
+    facts = _facts([(extra, value) for extra, value in there if extra.kind in {"number", "text"}])
+    charts: dict[str, list[tuple[Extra, Any]]] = {}
+    for extra, value in there:
+        if extra.kind == "trace" and len(value) > 1:
+            charts.setdefault(extra.unit, []).append((extra, value))
+    places = st.columns([3] * len(charts) + [4] * bool(facts), gap="medium") if charts or facts else []
+    for place, (unit, traces) in zip(places, charts.items(), strict=False):
+        place.plotly_chart(_chart(unit, traces), key=f"extras.{job.method.key}.{unit}", height=CHART_HEIGHT,
+                           config={"displayModeBar": False}, alt=f"{', '.join(extra.title for extra, _ in traces)} at every step")
+    if facts:
+        places[-1].html(facts)
+
+
+def _tiles(workspace: Workspace, job: Job, display: Display, there: Sequence[tuple[Extra, Any]]) -> list[Tile]:
+    """All pictures of a section in the order of the declaration; signed parts share one scale, for they add up."""
+    under = colour.backdrop(workspace.sight.seen, display.backdrop)
+    size = job.found.input_size
+    signed = [(extra, _flat(value, "sum", size, job.method.upsample)) for extra, value in there if extra.kind == "map"]
+    scaled = colour.prepare([(flat, True) for _, flat in signed], replace(display, scale="Shared"))
+    parts = {extra.name: shown for (extra, _), shown in zip(signed, scaled, strict=True)}
+    tiles = []
+    for extra, value in there:
+        if extra.kind == "map":
+            tiles.append(Tile(extra.title, extra.help, under, parts[extra.name]))
+        elif extra.kind in {"strength", "share"}:
+            flat = _flat(value, "sum", size, job.method.upsample)
+            tiles.append(Tile(extra.title, extra.help, under, _unsigned(flat, extra.kind == "share", display)))
+        elif extra.kind == "signal" and tuple(value.shape[-2:]) != tuple(size):
+            shown = colour.prepare([(_flat(value, "mean", size, job.method.upsample), True)], display)[0]
+            tiles.append(Tile(extra.title, extra.help, under, shown))
+        elif extra.kind == "signal":
+            tiles.append(Tile(extra.title, extra.help, _picture(workspace, value[None])[0]))
+        elif extra.kind == "pictures":
+            tiles += _pictures(extra, _picture(workspace, value), job.found.extras)
+    return tiles
+
+
+def _flat(value: Any, how: str, size: tuple[int, int], upsample: str) -> np.ndarray:
+    """A tensor (h, w) or (C, h, w) as (H, W) float32."""
+    cells = value.cpu().float()
+    cells = cells[None] if cells.ndim == 2 else cells
+    flat = cells.mean(0) if how == "mean" else reduce_channels(cells, "sum")
+    return np.nan_to_num((flat if tuple(flat.shape) == tuple(size) else resample(flat, size, upsample)).numpy())
+
+
+def _unsigned(flat: np.ndarray, share: bool, display: Display) -> Shown:
+    shown = colour.prepare([(flat, False)], display)[0]
+    return replace(shown, limit=1.0, floor=0.0) if share else shown
+
+
+def _picture(workspace: Workspace, value: Any) -> list[Image.Image]:
+    """(N, C, H, W) in the network's own scale as pictures."""
+    pixels = (255 * workspace.network.preprocessing.pixels(value.cpu())).round().numpy().astype(np.uint8)
+    return [Image.fromarray(one[0] if len(one) == 1 else one.transpose(1, 2, 0)).convert("RGB") for one in pixels]
+
+
+def _pictures(extra: Extra, pictures: Sequence[Image.Image], extras: dict[str, Any]) -> Iterator[Tile]:
+    """A film of the iterations; of many, a few at even distances with the first and the last."""
+    if len(pictures) == 1:
+        yield Tile(extra.title, extra.help, pictures[0])
+        return
+    for step in np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), MOST_PICTURES)).round().astype(int)).tolist():
+        numbers = ", ".join(f"{name.replace('_', ' ')} {number_in_words(extras[name][step])}" for name in extra.numbers)
+        yield Tile("The image" if step == 0 else f"{extra.title} {step}", numbers, pictures[step])
+
+
+def _figure(tile: Tile, on_dark: bool) -> str:
+    height, width = tile.shown.values.shape if tile.shown else tile.picture.size[::-1]
+    layers = f'<img src="{data_uri(tile.picture)}" alt="">' if tile.picture else ""
+    below = ""
+    if tile.shown:
+        layers += f'<img src="{_overlay(tile.shown, on_dark)}" alt="">'
+        stops = ", ".join(f"rgba({red},{green},{blue},{alpha * heatmaps.OPACITY}) {100 * at:g}%"
+                          for at, red, green, blue, alpha in tile.shown.stops(on_dark))
+        low, high = tile.shown.range
+        ends = "".join(f"<span>{number_in_words(value)}</span>" for value in (low, (low + high) / 2, high))
+        below = f'<div class="ramp" style="background: linear-gradient(to right, {stops})"></div><div class="ends">{ends}</div>'
+    return (f'<figure class="{"coarse" if min(width, height) < COARSE else ""}"><figcaption>{escape(tile.title)}</figcaption>'
+            f'<div class="layers" style="aspect-ratio: {width} / {height}">{layers}</div>{below}<p>{escape(tile.told)}</p></figure>')
+
+
+def _overlay(shown: Shown, on_dark: bool) -> str:
+    """A map alone, transparent where it is zero, as a data URI."""
+    pixels = colour.rgba(shown, on_dark)
+    pixels[..., 3] = (pixels[..., 3] * heatmaps.OPACITY).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _facts(there: Sequence[tuple[Extra, Any]]) -> str:
+    rows = []
+    for extra, value in there:
+        text = value if extra.kind == "text" else f"{_amount(value)} {extra.unit}".strip()
+        rows.append(f"<dt>{escape(extra.title)}</dt><dd><b>{escape(text)}</b><br><span>{escape(extra.help)}</span></dd>")
+    return f'<dl class="facts extra-facts">{"".join(rows)}</dl>' if rows else ""
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}".replace("-", "\u2212") if 1000 <= abs(value) < 1e6 else number_in_words(value)
+
+
+def _chart(unit: str, traces: Sequence[tuple[Extra, Any]]) -> dict[str, Any]:
+    """Lines over the steps, as plotly's plain dictionaries."""
+    lines = [{"type": "scatter", "mode": "lines" if len(values) > 12 else "lines+markers", "name": extra.title, "y": list(values),
+              "line": {"color": shade, "width": 2}, "hovertemplate": "%{y:.4~g}"}
+             for (extra, values), shade in zip(traces, LINES, strict=False)]
+    muted = {"size": 11, "color": heatmaps.MUTED}
+    many, longest = len(traces) > 1, max(len(values) for _, values in traces)
+    return {"data": lines, "layout": {
+        "height": CHART_HEIGHT, "margin": {"l": 48, "r": 8, "t": 24, "b": 34}, "hovermode": "x unified", "dragmode": False,
+        "showlegend": many, "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": muted},
+        "title": {"text": "" if many else traces[0][0].title, "font": {"size": 12}, "x": 0, "y": 0.98},
+        "xaxis": {"title": {"text": "step", "font": muted, "standoff": 4}, "tickfont": muted, "showgrid": False,
+                  "zeroline": False, "tick0": 0, "dtick": max(1, -(-(longest - 1) // 6))},
+        "yaxis": {"title": {"text": unit, "font": muted, "standoff": 4}, "tickfont": muted, "nticks": 5}}}

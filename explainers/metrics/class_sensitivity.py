@@ -1,0 +1,159 @@
+r"""Does the map follow the class? One image, one method, several classes: how unlike are the maps?
+
+    d(a, b) = distance( A(x; logit a),  A(x; logit b) )
+
+for every pair of classes and each measure of ``map_distances``: Deng and others 2021 (section 5) average the l2 distance over
+images and take a small one for a sign that the method restores the picture rather than explains the decision. Guided
+backpropagation and Deconvnet are known for it (Nie, Zhang, Patel 2018; Mahendran and Vedaldi 2016).
+
+Two classes that a network tells apart by the same pixels (two breeds of dog) rightly have maps alike, so the pair matters: two
+objects in one picture are the clearest test. And a map that changes is not yet right: noise drawn for each class passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from explainers.context import Progress, report
+from explainers.contract import Attribution, ExplainerError, Metric, Reference, Target
+from explainers.metrics.map_distances import MEASURES, Average, Distances, Prepared, average, compare
+
+SAME, ALIKE = 0.95, 0.8  # rank correlations between classes from which a map hardly changes, or changes little
+_NEAR = 0.3  # l2 distance of unit maps below which the strengths have not moved either (a cosine above 0.95)
+
+Explain = Callable[[Tensor, Target, Progress | None], Attribution]
+
+
+@dataclass(frozen=True)
+class ClassSensitivity:
+    """``matrices[measure][i, j]``: the measure between the maps of ``targets`` i and j, (K, K) float64, nan where it cannot be told.
+
+    ``flat``: the targets whose maps are the same everywhere, so that nothing can be compared with them.
+    """
+
+    targets: tuple[Target, ...]
+    matrices: Mapping[str, np.ndarray]
+    flat: tuple[Target, ...] = ()
+
+    def between(self, a: Target, b: Target) -> Distances:
+        """The measures of one pair. Raises ExplainerError for a target that was not measured."""
+        for target in (a, b):
+            if target not in self.targets:
+                raise ExplainerError(f"There is no map for {target}; there are maps for {', '.join(map(str, self.targets))}.")
+        i, j = self.targets.index(a), self.targets.index(b)
+        return Distances(**{name: float(self.matrices[name][i, j]) for name in MEASURES})
+
+    def over_pairs(self) -> dict[str, float]:
+        """Each measure's mean over all pairs of different classes that can be told; nan where none can."""
+        upper = np.triu_indices(len(self.targets), 1)
+        return {name: average(self.matrices[name][upper].tolist()).mean for name in MEASURES}
+
+
+@dataclass(frozen=True)
+class SetSensitivity:
+    """Over a set of images: for each measure the average of the images' own means over their pairs of classes."""
+
+    averages: Mapping[str, Average]
+    images: int
+
+
+def measure(attributions: Sequence[Attribution]) -> ClassSensitivity:
+    """Compare the maps of one image, method and seed for two or more targets, at the input's resolution.
+
+    Raises ExplainerError where the maps differ in more than their target, or a target comes twice.
+    """
+    targets = tuple(one.target for one in attributions)
+    if len(targets) < 2 or len(set(targets)) < len(targets):
+        raise ExplainerError("Class sensitivity needs the maps of at least two targets, each of them once.")
+    if len({(one.network, one.method, repr(sorted(one.params.items())), one.seed, one.input_size) for one in attributions}) > 1:
+        raise ExplainerError("Only the target may differ between the maps: explain with one network, method, seed and parameters.")
+    return of_maps(targets, [one.heatmap() for one in attributions])
+
+
+def of_maps(targets: Sequence[Target], heatmaps: Sequence[np.ndarray]) -> ClassSensitivity:
+    """``measure`` for maps (H, W) from anywhere, one for each target."""
+    prepared = [Prepared(heatmap) for heatmap in heatmaps]
+    matrices = {name: np.full((len(prepared), len(prepared)), math.nan) for name in MEASURES}
+    for i, one in enumerate(prepared):
+        for j in range(i, len(prepared)):
+            found = compare(one, prepared[j])
+            for name in MEASURES:
+                matrices[name][i, j] = matrices[name][j, i] = getattr(found, name)
+    return ClassSensitivity(tuple(targets), matrices, tuple(t for t, one in zip(targets, prepared, strict=True) if one.flat))
+
+
+def over_images(found: Sequence[ClassSensitivity]) -> SetSensitivity:
+    """The average over images, its standard error, and how many images had no pair that could be told.
+
+    An image counts once, however many classes it was explained for: its pairs are not independent of one another.
+    """
+    if not found:
+        raise ExplainerError("There is no image to average over: measure at least one.")
+    each = [one.over_pairs() for one in found]
+    return SetSensitivity({name: average([values[name] for values in each]) for name in MEASURES}, len(found))
+
+
+def measure_set(explain: Explain, images: Tensor, classes: Sequence[Sequence[Target]],
+                progress: Progress | None = None) -> SetSensitivity:
+    """Class sensitivity of one method over a set of images.
+
+    explain: ``explain(x, target, progress)`` gives the Attribution of one image (1, C, H, W). images: (N, C, H, W), preprocessed.
+    classes: for each image, two targets or more. It costs the method once for each image and target. progress: called after every
+    map with (done, total, None). Raises ExplainerError, Cancelled.
+    """
+    if len(images) == 0 or len(classes) != len(images):
+        raise ExplainerError(f"Every image needs its classes: {len(images)} images came with {len(classes)} lists of classes.")
+    total, done, found = sum(map(len, classes)), 0, []
+    for x, targets in zip(images.split(1), classes, strict=True):
+        maps = []
+        for target in targets:
+            maps.append(explain(x, target, None if progress is None else lambda *_: progress(done, total, None)))
+            done += 1
+            report(progress, done, total)
+        found.append(measure(maps))
+    return over_images(found)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``level``: "same" (the map hardly changes with the class), "alike", "different" or "unknown". ``words``: a sentence."""
+
+    level: str
+    words: str
+
+
+def verdict(rank: float, l2_unit: float, unlike: str = "the two classes", flat: str = "") -> Verdict:
+    """What the rank correlation and the unit l2 distance between the maps of different classes say.
+
+    unlike: what differs between the maps, for the sentence. flat: the classes whose maps are the same everywhere, where that is known.
+    The rank correlation decides. The distance stands beside it, because a few strong pixels may move while all others stay in order.
+    """
+    if math.isnan(rank):
+        which = f"the map for {flat}" if flat else "a map"
+        return Verdict("unknown", f"Nothing can be said: {which} is the same everywhere, so there is no shape to compare.")
+    numbers = f"rank correlation {rank:.3f}, l2 distance of unit maps {l2_unit:.2f} of at most 2".replace("-", "\u2212")
+    if rank >= SAME and l2_unit < _NEAR:
+        return Verdict("same", f"Hardly follows the class: nearly the same map for {unlike} ({numbers}).")
+    if rank >= SAME:
+        return Verdict("same", f"Hardly follows the class: the pixels keep their order for {unlike}; "
+                               f"strengths shift ({numbers}).")
+    if rank >= ALIKE:
+        return Verdict("alike", f"Follows the class a little: the maps for {unlike} are much alike ({numbers}).")
+    return Verdict("different", f"Follows the class: the maps for {unlike} differ ({numbers}).")
+
+
+METRIC = Metric(
+    title="Class sensitivity",
+    reference=Reference("Deng, Zou, Du, Chen, Feng, Hu", "Mutual information preserving back-propagation: learn to invert for "
+                        "faithful attribution", "KDD 2021", "section 5"),
+    idea="How unlike a method's maps of one picture are for different classes. A map that stays the same whatever the class shows the "
+         "picture, not the decision.",
+    equation=r"d(a, b) = \left\lVert \frac{A_a}{\max |A_a|} - \frac{A_b}{\max |A_b|} \right\rVert_2",
+    limits="Classes that are told apart by the same pixels rightly have maps alike. A map that changes is not yet right: noise drawn "
+           "anew for each class scores best of all.",
+)
