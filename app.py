@@ -14,6 +14,10 @@ def view() -> None:
     page = st.navigation(
         [
             st.Page("pages/compare.py", title="Compare", default=True),
+            st.Page("pages/faithfulness.py", title="Faithfulness", url_path="faithfulness"),
+            st.Page("pages/class_sensitivity.py", title="Class sensitivity", url_path="class_sensitivity"),
+            st.Page("pages/sanity_checks.py", title="Sanity checks", url_path="sanity_checks"),
+            st.Page("pages/attribution_mask.py", title="Attribution mask", url_path="attribution_mask"),
             st.Page("pages/methods.py", title="Methods", url_path="methods"),
         ],
         position="top",

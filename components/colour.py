@@ -15,7 +15,7 @@ from PIL import Image
 SIGNS = ("Signed", "Positive", "Magnitude")
 BACKDROPS = ("Grey", "Colour", "None")
 SCALES = ("Own", "Shared")
-NEAR_ZERO = 0.1  # the part of the limit below which a scale starts at zero
+NEAR_ZERO = 0.1  # of the limit: a map whose weakest pixels are stronger than this has no zero, and its colours start at its median
 
 # (position, red, green, blue, opacity). Diverging: -1 is position 0, zero is 0.5, +1 is 1.
 DIVERGING = (
@@ -64,7 +64,8 @@ class Shown:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The values at both ends of the scale. A map that never comes near zero (RISE's) starts at its floor."""
+        """The values at both ends of the scale. A map that never comes near zero (RISE's, a mask) starts at its
+        median: what most pixels have tells them not apart."""
         return (-self.limit if self.diverging else self.floor, self.limit)
 
     def stops(self, on_dark: bool = False) -> Sequence[tuple[float, int, int, int, float]]:
@@ -91,8 +92,8 @@ def _prepare_one(heatmap: np.ndarray, signed: bool, display: Display) -> Shown:
         values = np.abs(values)
     strength = np.abs(values)
     limit = float(np.percentile(strength, display.clip)) or float(strength.max()) or 1.0
-    floor = float(np.percentile(strength, 100 - display.clip))
-    floor = floor if NEAR_ZERO * limit < floor < limit else 0.0
+    low, middle = (float(level) for level in np.percentile(strength, (100 - display.clip, 50)))
+    floor = middle if NEAR_ZERO * limit < low and middle < limit else 0.0
     percentile = ranks(values)
     if display.threshold:
         hidden = ranks(strength) < display.threshold

@@ -81,6 +81,18 @@ def maps(workspace: Workspace, planned: runs.Plan, lines: CostLines, display: Di
     return jobs
 
 
+def quietly(workspace: Workspace, planned: runs.Plan, lines: CostLines) -> tuple[runs.Job, ...]:
+    """Compute what is due under a bar, and draw no map: for pages that ask something of the maps."""
+    if not planned.now:
+        return planned.jobs
+    with gate.bar(runs.PLACE, planned.key) as report:
+        jobs = runs.run(workspace, planned, lambda job, step, steps, preview: report(job.method.title, step, steps), lambda job: None)
+    for job in jobs:
+        if job.method.key in planned.now and job.method.key in lines:
+            lines[job.method.key].caption(_cost_line(job))
+    return jobs
+
+
 def _panels(workspace: Workspace, planned: runs.Plan, jobs: Sequence[runs.Job], display: Display) -> list[heatmaps.Panel]:
     found = [job for job in jobs if job.found is not None]
     prepared = colour.prepare([(job.found.heatmap(), job.found.signed) for job in found], display)
@@ -94,9 +106,19 @@ def _panels(workspace: Workspace, planned: runs.Plan, jobs: Sequence[runs.Job], 
             continue
         cost = f"{runs.passes_in_words(job.found.passes)}, {runs.seconds_in_words(job.found.seconds)}"
         target = in_words(job.found.target, workspace.network.categories)
+        fitted = _fitted_on(workspace, job)
         panels.append(heatmaps.Panel(
-            job.method.title, shown[job.method.key], lines=(f"for {target}", cost), warnings=job.found.flags))
+            job.method.title, shown[job.method.key], lines=(f"for {target}", cost, *fitted), warnings=job.found.flags))
     return panels
+
+
+def _fitted_on(workspace: Workspace, job: runs.Job) -> tuple[str, ...]:
+    """The line of a map whose method was fitted; copies of the image say so themselves, as a warning."""
+    reference = workspace.reference
+    if reference is None or reference.note or not job.fits:
+        return ()
+    wanted = job.found.params.get("images", reference.size)
+    return (f"fitted on {reference.title}" if wanted >= reference.size else f"fitted on {wanted} of {reference.title}",)
 
 
 def _alt(workspace: Workspace, jobs: Sequence[runs.Job]) -> str:

@@ -9,15 +9,15 @@ from components.colour import BACKDROPS, SCALES, SIGNS, Display
 CLIPS = (90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 100.0)
 
 
-def draw() -> Display:
-    """Draw the controls in one row and read them."""
+def draw(scale: bool = True) -> Display:
+    """Draw the controls in one row and read them. Without ``scale`` the maps that are prepared together share one."""
     default = Display()
     with st.container(key="display", horizontal=True, vertical_alignment="bottom", gap="small"):
         sign = st.segmented_control(
             "Values", SIGNS, default=default.sign, required=True, key="values", bind="query-params",
             help="Signed: blue speaks against the class, red for it. Positive: only what speaks for it. "
                  "Magnitude: how strong, whichever way.")
-        scale = st.segmented_control(
+        chosen = SCALES[1] if not scale else st.segmented_control(
             "Scale", SCALES, default=default.scale, required=True, key="scale", bind="query-params",
             help="Own: every map uses the full range of colours. Shared: one scale for all maps, so that equal colours "
                  "are equal numbers; maps in smaller units turn pale.")
@@ -36,4 +36,4 @@ def draw() -> Display:
             "Smoothing", 0.0, 8.0, default.smoothing, 0.5, format="%.1f px", key="smoothing", bind="query-params",
             width=110, help="Gaussian blur of the map, in pixels of the network's input. Off at 0: what you see is "
                             "what was computed.")
-    return Display(sign, scale, float(clip), int(threshold), float(smoothing), backdrop)
+    return Display(sign, chosen, float(clip), int(threshold), float(smoothing), backdrop)

@@ -36,7 +36,8 @@ def draw(workspace: Workspace, jobs: Sequence[Job], display: Display) -> None:
         ("Figure (PNG)", "png", "image/png", lambda: picture("png"), "300 dots per inch, colour bars in raw units."),
         ("Figure (SVG)", "svg", "image/svg+xml", lambda: picture("svg"), "The same figure, scalable."),
         ("Arrays (NPZ)", "npz", "application/octet-stream", lambda: arrays(found, np.asarray(seen), facts),
-         "For each method the map as computed (native) and at the input's resolution (heatmap), float32, signed."),
+         "For each method the map as computed (native) and at the input's resolution (heatmap), float32, signed; "
+         "and what it shows beside it: parts, masks, traces."),
         ("Settings (JSON)", "json", "application/json", lambda: json.dumps(facts, indent=2).encode(),
          "Network, picture, target, seed, every parameter, and what it cost."),
     )
@@ -46,7 +47,7 @@ def draw(workspace: Workspace, jobs: Sequence[Job], display: Display) -> None:
                                on_click="ignore")
 
 
-def settings(workspace: Workspace, jobs: Sequence[Job], display: Display) -> dict[str, Any]:
+def settings(workspace: Workspace, jobs: Sequence[Job], display: Display | None = None) -> dict[str, Any]:
     """Everything that decides the maps, as plain JSON."""
     network, picture = workspace.network, workspace.picture
     classes = workspace.explained if isinstance(workspace.explained, tuple) else (workspace.explained,)
@@ -56,23 +57,32 @@ def settings(workspace: Workspace, jobs: Sequence[Job], display: Display) -> dic
         "target": {"classes": list(classes), "names": [network.categories[index] for index in classes],
                    "explains": "logit" if len(classes) == 1 else "difference of two logits"},
         "seed": workspace.seed,
+        "reference": ({"title": workspace.reference.title, "identity": workspace.reference.identity}
+                      if workspace.reference else None),
         "methods": {
             job.method.key: {
                 "version": job.method.version, "parameters": dict(job.found.params),
                 "forward": job.found.passes.forward, "backward": job.found.passes.backward,
                 "seconds": round(job.found.seconds, 4), "flags": list(job.found.flags)}
             for job in jobs},
-        "display": vars(display),
+        **({"display": vars(display)} if display else {}),
         "software": {"python": platform.python_version(), "torch": version("torch"), "torchvision": version("torchvision")},
     }
 
 
 def arrays(jobs: Sequence[Job], seen: np.ndarray, facts: dict[str, Any]) -> bytes:
-    """An .npz with ``method.native`` (C, h, w), ``method.heatmap`` (H, W), the ``seen`` picture and the ``settings``."""
+    """An .npz with ``method.native`` (C, h, w), ``method.heatmap`` (H, W), the ``seen`` picture and the ``settings``.
+
+    What a method shows beside its map is there as well, as ``method.extra``, as far as it is made of numbers.
+    """
     content: dict[str, Any] = {"seen": seen, "settings": np.array(json.dumps(facts))}
     for job in jobs:
         content[f"{job.method.key}.native"] = job.found.native.numpy()
         content[f"{job.method.key}.heatmap"] = job.found.heatmap()
+        for extra in job.method.shows:
+            value = job.found.extras.get(extra.name)
+            if isinstance(value, list) or hasattr(value, "numpy"):
+                content[f"{job.method.key}.{extra.name}"] = np.asarray(value)
     buffer = BytesIO()
     np.savez_compressed(buffer, **content)
     return buffer.getvalue()

@@ -180,5 +180,5 @@ def _chart(unit: str, traces: Sequence[tuple[Extra, Any]]) -> dict[str, Any]:
         "showlegend": many, "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": muted},
         "title": {"text": "" if many else traces[0][0].title, "font": {"size": 12}, "x": 0, "y": 0.98},
         "xaxis": {"title": {"text": "step", "font": muted, "standoff": 4}, "tickfont": muted, "showgrid": False,
-                  "zeroline": False, "tick0": 0, "dtick": max(1, -(-(longest - 1) // 6))},
+                  "zeroline": False, **({"dtick": 1} if longest <= 8 else {"nticks": 8})},
         "yaxis": {"title": {"text": unit, "font": muted, "standoff": 4}, "tickfont": muted, "nticks": 5}}}

@@ -21,6 +21,8 @@ from PIL import Image
 from components.colour import Display, Shown, backdrop, rgba
 
 TITLE, LEGEND, SIDE = 24, 70, 250  # nominal pixels of a panel: its title, colour bar and lines, its map
+WIDE_SIDE = 290  # of three panels in a row
+LINE = 15  # of the text under a colour bar
 SLIDER = 52
 OPACITY = 0.9
 INK = {"light": "#1d2426", "dark": "#e4e8e9"}  # the theme's text colours; plotly's default for annotations is paler
@@ -49,18 +51,16 @@ def columns_for(panels: int) -> int:
 
 def draw(seen: Image.Image, panels: Sequence[Panel], display: Display, alt: str) -> None:
     """Draw the figure into the current container, as wide as the page and as high as its panels need."""
-    columns = columns_for(len(panels))
-    rows = -(-len(panels) // columns)
-    ratio = columns * SIDE / (rows * (TITLE + SIDE + LEGEND) + SLIDER)
-    st.html(f"<style>.st-key-maps {{ --columns: {columns}; --ratio: {ratio:.4f}; }}</style>")
+    grid = _Grid.of(panels)
+    ratio = grid.columns * grid.side / grid.height
+    st.html(f"<style>.st-key-maps {{ --columns: {grid.columns}; --ratio: {ratio:.4f}; }}</style>")
     with st.container(key="maps", height="stretch"):
         st.plotly_chart(figure(seen, panels, display), key="heatmaps", config=CONFIG, height="stretch", alt=alt)
 
 
 def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict[str, Any]:
     """The figure that ``draw`` shows, as plotly's plain dictionaries: building it so takes half the time."""
-    columns = columns_for(len(panels))
-    rows = -(-len(panels) // columns)
+    grid = _Grid.of(panels)
     under = backdrop(seen, display.backdrop)
     sources = {"photo": data_uri(seen), "faint": data_uri(backdrop(seen, "Grey")), "under": data_uri(under) if under else None}
     traces: list[dict[str, Any]] = []
@@ -68,10 +68,10 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
     bars: list[dict[str, Any]] = []
     on_dark = display.backdrop == "None" and st.context.theme.type == "dark"
     layout: dict[str, Any] = {
-        "height": rows * (TITLE + SIDE + LEGEND) + SLIDER, "margin": {"l": 2, "r": 2, "t": 0, "b": SLIDER},
+        "height": grid.height, "margin": {"l": 2, "r": 2, "t": 0, "b": SLIDER},
         "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": "zoom", "annotations": notes, "images": bars}
     for place, panel in enumerate(panels):
-        cell = _Cell.at(place, columns, rows)
+        cell = _Cell.at(place, grid)
         layout |= _axes(cell, seen.size)
         kind = "faint" if panel.pending else "photo" if panel.shown is None else "under"
         if sources[kind]:
@@ -81,9 +81,34 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
             image, labels = _colour_bar(panel.shown, cell, on_dark)
             bars.append(image)
             notes += labels
-        notes += _texts(panel, cell, columns)
+        notes += _texts(panel, cell, grid.columns)
     layout["sliders"] = _opacity_slider([place for place, trace in enumerate(traces) if trace["type"] == "heatmap"])
     return {"data": traces, "layout": layout}
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Rows and columns, and the nominal pixels of a panel: its map's side, and the room below it for the longest text."""
+
+    columns: int
+    rows: int
+    side: int
+    legend: int
+
+    @classmethod
+    def of(cls, panels: Sequence[Panel]) -> _Grid:
+        columns = columns_for(len(panels))
+        most = max(sum(map(len, _wrapped(panel, columns))) for panel in panels)
+        side = WIDE_SIDE if columns == 3 else SIDE
+        return cls(columns, -(-len(panels) // columns), side, max(LEGEND, LEGEND + LINE * (most - 2)))
+
+    @property
+    def line(self) -> int:
+        return TITLE + self.side + self.legend
+
+    @property
+    def height(self) -> int:
+        return self.rows * self.line + SLIDER
 
 
 @dataclass(frozen=True)
@@ -95,15 +120,16 @@ class _Cell:
     right: float
     top: float
     bottom: float
+    pixel: float  # a nominal pixel's height
 
     @classmethod
-    def at(cls, place: int, columns: int, rows: int) -> _Cell:
-        row, column = divmod(place, columns)
-        gap, line = 0.018, rows * (TITLE + SIDE + LEGEND)
-        width = (1 - gap * (columns - 1)) / columns
+    def at(cls, place: int, grid: _Grid) -> _Cell:
+        row, column = divmod(place, grid.columns)
+        gap, pixel = 0.018, 1 / (grid.rows * grid.line)
+        width = (1 - gap * (grid.columns - 1)) / grid.columns
         left = column * (width + gap)
-        top = 1 - row / rows - TITLE / line
-        return cls("" if place == 0 else str(place + 1), left, left + width, top, top - SIDE / line)
+        top = 1 - row / grid.rows - TITLE * pixel
+        return cls("" if place == 0 else str(place + 1), left, left + width, top, top - grid.side * pixel, pixel)
 
 
 def _axes(cell: _Cell, size: tuple[int, int]) -> dict[str, Any]:
@@ -134,13 +160,14 @@ def _heatmap(shown: Shown, cell: _Cell, on_dark: bool) -> dict[str, Any]:
 
 def _colour_bar(shown: Shown, cell: _Cell, on_dark: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The bar under a map, as one picture, and its three labels. Plotly's own bar is some 250 shapes a panel: slow."""
-    pixel = (cell.top - cell.bottom) / SIDE
+    pixel = cell.pixel
     image = {"source": _ramp(shown.diverging, on_dark), "xref": "paper", "yref": "paper", "x": cell.left, "y": cell.bottom - 7 * pixel,
              "sizex": cell.right - cell.left, "sizey": 7 * pixel, "sizing": "stretch", "yanchor": "top", "layer": "above"}
     low, high = shown.range
     places = ((low, cell.left, "left"), ((low + high) / 2, (cell.left + cell.right) / 2, "center"), (high, cell.right, "right"))
-    labels = [{"text": number_in_words(value), "x": x, "xanchor": anchor, "xref": "paper", "yref": "paper", "y": image["y"],
-               "yanchor": "top", "yshift": -6, "showarrow": False, "font": {"size": 10, "color": MUTED}}
+    labels = [{"text": number_in_words(value), "x": x, "xanchor": anchor, "xref": "paper", "yref": "paper",
+               "y": image["y"] - image["sizey"], "yanchor": "top", "yshift": 2, "showarrow": False,
+               "font": {"size": 10, "color": MUTED}}
               for value, x, anchor in places]
     return image, labels
 
@@ -165,15 +192,19 @@ def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
     ink = INK.get(st.context.theme.type, INK["light"])
     title = {**common, "text": f"<b>{escape(panel.title)}</b>", "y": cell.top, "yanchor": "bottom", "yshift": 1,
              "font": {"size": 13, "color": ink}}
-    width = {3: 60, 4: 44}.get(columns, 34)
-    lines = [escape(piece) for line in panel.lines for piece in textwrap.wrap(line, width)]
-    lines += [f'<span style="color:{WARNING}">{escape(piece)}</span>'
-              for line in panel.warnings for piece in textwrap.wrap(line, width)]
+    told, warned = _wrapped(panel, columns)
+    lines = [*map(escape, told), *(f'<span style="color:{WARNING}">{escape(piece)}</span>' for piece in warned)]
     if not lines:
         return [title]
     below = 4 if panel.shown is None else 33
     return [title, {**common, "text": "<br>".join(lines), "y": cell.bottom, "yanchor": "top", "yshift": -below,
                     "font": {"size": 11, "color": MUTED}}]
+
+
+def _wrapped(panel: Panel, columns: int) -> tuple[list[str], list[str]]:
+    """The lines and the warnings of a panel, broken to its width."""
+    width = {3: 60, 4: 44}.get(columns, 34)
+    return tuple([piece for line in lines for piece in textwrap.wrap(line, width)] for lines in (panel.lines, panel.warnings))
 
 
 def _opacity_slider(maps: Sequence[int]) -> list[dict[str, Any]]:

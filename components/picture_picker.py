@@ -45,7 +45,7 @@ def pick(kind: str) -> Picture:
     _gallery(offered, chosen)
     st.file_uploader(
         "Upload pictures", type=UPLOADER_TYPES, accept_multiple_files=True, key="uploaded_files", on_change=_read_uploads,
-        max_upload_size=UPLOADER_MB, label_visibility="collapsed",
+        max_upload_size=UPLOADER_MB,
         help="PNG, JPEG, WebP, GIF or BMP. Pictures stay in memory and are never written to disk.")
     for line in st.session_state.get("upload_errors", ()):
         st.error(line)
@@ -124,15 +124,15 @@ def _read_uploads() -> None:
         try:
             read = ex.read_picture(file.getvalue())
         except ex.ExplainerError as error:
-            errors.append(f"{_plain(file.name)}: {error}")
+            errors.append(f"{plain(file.name)}: {error}")
             continue
         name = UPLOAD + ex.digest(read.image)[:12]
-        uploads[name] = Picture(name, _plain(file.name), read.image, read.notes)
+        uploads[name] = Picture(name, plain(file.name), read.image, read.notes)
         st.query_params[PARAMETER] = name
     st.session_state.upload_errors = errors
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A file's name, shortened, without anything that Markdown could read as markup."""
     kept = "".join(letter if letter.isalnum() or letter in " .-" else " " for letter in name)
     return kept if len(kept) <= 40 else kept[:24] + " ... " + kept[-12:]

@@ -17,7 +17,7 @@ from components.heatmaps import columns_for
 PATIENCE = 0.4  # seconds before a former figure makes room: quick maps replace it without a flicker
 DRAWN = "figure_drawn"
 BAR_EVERY, PREVIEW_EVERY = 0.1, 1.0
-SKELETON = 240
+SKELETON = {3: 345, 4: 255, 5: 200}  # pixels of a map that is to come, by the columns of the grid
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Progress:
         for job, cell in zip(self.plan.jobs, cells[1:], strict=False):
             cell.markdown(f"**{job.method.title}**")
             self.slots[job.method.key] = cell.empty()
-            self.slots[job.method.key].skeleton(SKELETON)
+            self.slots[job.method.key].skeleton(SKELETON[columns])
             if job.found is not None or job.trouble:
                 self._show(job)
 

@@ -39,14 +39,14 @@ def figure(seen: Image.Image, titles: Sequence[str], shown: Sequence[Shown], bac
         made.text(left / width, (bottom + SIDE + 0.05) / height, title, fontsize=8)
         if one is not None:
             bar = made.add_axes((left / width, (bottom - 0.1) / height, SIDE / width, 0.055 / height))
-            _colour_bar(bar, one)
+            colour_bar(bar, one)
     made.text(GAP / width, 0.07 / height, caption, fontsize=7, color="#555555")
     buffer = BytesIO()
     made.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
 
 
-def _colour_bar(axis: Any, one: Shown) -> None:
+def colour_bar(axis: Any, one: Shown) -> None:
     """The bar below a map, in the map's own units, its colours as they are on white."""
     low, high = one.range
     levels = np.linspace(low, high, 256, dtype=np.float32)[None]

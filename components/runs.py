@@ -40,6 +40,11 @@ class Job:
         return self.found is None and not self.trouble
 
     @property
+    def control(self) -> bool:
+        """Whether it knows nothing of the network, and is there to be beaten."""
+        return self.method.family == "control"
+
+    @property
     def fits(self) -> bool:
         """Whether it may first have to fit statistics on a reference set, which its cost leaves out."""
         return "reference" in self.method.needs
@@ -67,7 +72,7 @@ def job_for(workspace: Workspace, method: Method, params: dict[str, Any]) -> Job
         return Job(method, params, trouble=reason)
     try:
         found = session.engine().cached(
-            network, sight.x, method.key, target=workspace.explained, seed=workspace.seed, **params)
+            network, sight.x, method.key, target=workspace.explained, seed=workspace.seed, reference=workspace.reference, **params)
         cost = session.engine().cost(network, method.key, **params)
     except ex.ExplainerError as error:
         return Job(method, params, trouble=str(error))
@@ -76,7 +81,8 @@ def job_for(workspace: Workspace, method: Method, params: dict[str, Any]) -> Job
 
 def plan(workspace: Workspace, jobs: Sequence[Job]) -> Plan:
     """Decide what runs now: everything if it was asked for, else what is cheap, the cheapest first."""
-    key = repr((workspace.network.fingerprint, workspace.picture.digest, workspace.explained, workspace.seed,
+    fitted_on = workspace.reference.identity if workspace.reference else ""
+    key = repr((workspace.network.fingerprint, workspace.picture.digest, workspace.explained, workspace.seed, fitted_on,
                 [(job.method.key, sorted(job.params.items())) for job in jobs]))
     pending = sorted((job for job in jobs if job.pending), key=lambda job: job.cost.seconds)
     stopped = gate.stopped(PLACE, key)
@@ -96,12 +102,13 @@ def run(workspace: Workspace, planned: Plan, report: Report, finished: Callable[
     """Compute what ``now`` names; a job that fails is told so and leaves the others alone."""
     done = {job.method.key: job for job in planned.jobs}
     for key in planned.now:
-        done[key] = _run_one(workspace, done[key], report)
+        done[key] = run_one(workspace, done[key], report)
         finished(done[key])
     return tuple(done.values())
 
 
-def _run_one(workspace: Workspace, job: Job, report: Report) -> Job:
+def run_one(workspace: Workspace, job: Job, report: Report) -> Job:
+    """The job with its map, or with what went wrong."""
     def tick(step: int, steps: int, preview: Any) -> None:
         "stop" in st.session_state  # noqa: B015  a newer run ends this one here
         report(job, step, steps, preview)
@@ -109,13 +116,21 @@ def _run_one(workspace: Workspace, job: Job, report: Report) -> Job:
     try:
         found = session.engine().explain(
             workspace.network, workspace.sight.x, job.method.key, target=workspace.explained, seed=workspace.seed,
-            progress=tick, **job.params)
+            progress=tick, reference=workspace.reference, **job.params)
     except ex.ExplainerError as error:
         return replace(job, trouble=str(error))
     except Exception as error:
         log.exception("%s failed", job.method.key)
         return replace(job, trouble=f"{job.method.title} failed ({type(error).__name__}); the log has the details.")
     return replace(job, found=found)
+
+
+def offer(place: str, key: str, what: str, passes: Passes, seconds: float) -> None:
+    """The button of what waits at a gate, and what it costs."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"offer-{place}"):
+        st.button(f"{what}, about {seconds_in_words(seconds)}", key=f"run-{place}", type="primary", on_click=gate.ask,
+                  args=(place, key), help="Runs what is not yet known. What is estimated at three seconds or less runs by itself.")
+        st.caption(f"{passes_in_words(passes)}{'. Stopped.' if gate.stopped(place, key) else ''}")
 
 
 def passes_in_words(passes: Passes) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 import explainers as ex
-from components import network_picker, picture_picker, session
+from components import network_picker, picture_picker, reference_picker, session
+from explainers.data.reference import ReferenceSet
 
 TOP = "Top prediction"
 NO_CONTRAST = "None"
@@ -19,7 +20,10 @@ LARGEST_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a person has chosen. ``sight`` is what the picture is to the network; both are None while there is none."""
+    """What a person has chosen. ``sight`` is what the picture is to the network; both are None while there is none.
+
+    ``reference`` is what methods fit their statistics on; None where no chosen method does.
+    """
 
     network: ex.Classifier | None
     picture: picture_picker.Picture
@@ -28,6 +32,7 @@ class Workspace:
     contrast: int | None
     methods: tuple[str, ...]
     seed: int
+    reference: ReferenceSet | None = None
 
     @property
     def explained(self) -> int | tuple[int, int]:
@@ -69,13 +74,14 @@ def draw() -> Workspace:
         sight = session.sight(network.fingerprint, picture.digest, network, picture.image) if network else None
         target, contrast = _classes(network, sight)
         methods = _methods(network)
+        reference = reference_picker.pick(network, sight, methods) if network else None
         seed = st.number_input(
             "Seed", 0, LARGEST_SEED, 0, key="seed", bind="query-params",
             help="Methods with randomness (noise, random masks) give the same map for the same seed.")
         st.button("Forget all maps", key="forget", type="tertiary", on_click=session.engine().cache.clear,
                   help="Clears the cache of maps, in memory and on disk. Pictures are never kept; EXPLORER_CACHE=off keeps "
                        "maps off the disk.")
-    return Workspace(network, picture, sight, target, contrast, methods, int(seed))
+    return Workspace(network, picture, sight, target, contrast, methods, int(seed), reference)
 
 
 def _classes(network: ex.Classifier | None, sight: session.Sight | None) -> tuple[int, int | None]:

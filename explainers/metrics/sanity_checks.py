@@ -223,7 +223,7 @@ def _by_stage(found: Sequence[Step]) -> str:
 
 def _numbers(distances: Distances) -> str:
     named = (("SSIM", distances.ssim), ("rank", distances.rank), ("|rank|", distances.rank_absolute))
-    return ", ".join(f"{name} {value:.2f}" for name, value in named if not math.isnan(value)).replace("-", "\u2212")
+    return ", ".join(f"{name} {round(value, 2) + 0.0:.2f}" for name, value in named if not math.isnan(value)).replace("-", "\u2212")
 
 
 def _moved(step: Step) -> str:

@@ -41,3 +41,9 @@ def chosen_picture(app: AppTest) -> str:
     """The picture that the URL names."""
     named = app.query_params.get("picture", "")
     return named if isinstance(named, str) else named[-1]
+
+
+def explained(app: AppTest) -> AppTest:
+    """The page with all maps: Explain is pressed, if something waits for it."""
+    button = next((button for button in app.button if button.key == "explain"), None)
+    return button.click().run() if button else app

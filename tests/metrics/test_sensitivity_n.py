@@ -117,6 +117,12 @@ def test_tiles_go_whole_and_their_attributions_are_summed():
     assert result.correlation[0] == pytest.approx(np.corrcoef((gone * heat).sum((1, 2)), drops)[0, 1], abs=1e-4)
 
 
+def test_occlusion_by_the_same_tiles_is_perfect_where_one_goes(toy, image):
+    found = ex.explain(toy, image, "occlusion", target=1, tiles=4)
+    one, many = m.measure(toy, image, found, counts=(1, 8), masks=40, tile=8).correlation
+    assert one == pytest.approx(1, abs=1e-4) and many < 0.999
+
+
 def test_every_pixel_is_removed_equally_often():
     network = classifier(Remember(), side=8, classes=2)
     network.graph, network.module = None, Remember().eval()

@@ -1,0 +1,97 @@
+"""What the class sensitivity page asks: which classes are held against one another, by which methods, and by which measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import streamlit as st
+
+import explainers as ex
+from components import controls
+from components.workspace import Workspace, class_labels, in_words
+from explainers.contract import Method
+
+MOST = 6
+NAMES = {  # the measures of map_distances, as people read them
+    "rank": "Rank correlation", "rank_absolute": "Rank, magnitudes", "ssim": "SSIM", "hog": "HOG correlation",
+    "l2_unit": "l2, unit maps", "l2_max_abs": "l2, largest is 1"}
+MEANT = (
+    "Rank correlation: Spearman's, of the signed maps; 1 when all pixels come in the same order. Rank, magnitudes: the same of the "
+    "strengths, whichever way they point. SSIM: structural similarity of the maps scaled from 0 to 1. HOG correlation: of their "
+    "contours. These four are 1 for equal maps. l2, unit maps: the distance of maps of length 1, 1.41 for maps that share nothing, "
+    "2 for opposite ones. l2, largest is 1: the distance of maps whose strongest pixel is 1, which grows with their size.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """methods: each with its parameters. classes: two to six class indices. pair: the two whose contrast is shown. measure: that of
+    the matrices."""
+
+    methods: tuple[tuple[Method, dict[str, Any]], ...]
+    classes: tuple[int, ...]
+    pair: tuple[int, int]
+    measure: str
+
+    def pair_in_words(self, categories: Sequence[str]) -> str:
+        return f"{categories[self.pair[0]]} and {categories[self.pair[1]]}"
+
+
+def draw(workspace: Workspace) -> Choice:
+    """The methods' settings, and one row with the classes, the pair and the measure."""
+    known = ex.methods()
+    with st.container(key="settings", horizontal=True, gap="small", vertical_alignment="top"):
+        methods = tuple((known[key], _settings(workspace, known[key])) for key in workspace.methods)
+    with st.container(key="class-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
+        classes = _classes(workspace)
+        pair = _pair(workspace, classes)
+        measure = st.selectbox("Compared by", list(NAMES), key="compared_by", bind="query-params", width=190,
+                               format_func=NAMES.__getitem__, help=MEANT)
+    return Choice(methods, classes, pair, measure)
+
+
+def _settings(workspace: Workspace, method: Method) -> dict[str, Any]:
+    with st.container(key=f"settings-{method.key}", width="content", gap=None):
+        if method.parameters:
+            with st.popover(method.title):
+                return controls.parameters(method, workspace.network)
+        st.button(method.title, disabled=True, key=f"plain-{method.key}", help="This method has no settings.")
+        return {}
+
+
+def _classes(workspace: Workspace) -> tuple[int, ...]:
+    """The chosen classes; where there are none, or only one, filled up to two by ``likely``."""
+    labels = class_labels(workspace.network.categories)
+    filled = likely(workspace)
+    chosen = st.multiselect(
+        "Classes", labels, key="held_against", bind="query-params", max_selections=MOST, width=560,
+        placeholder=f"{labels[filled[0]]} and {labels[filled[1]]}; type to choose others",
+        help="Two to six classes that each method explains in turn. While none is chosen: the class and the one it is held "
+             "against in the sidebar, the objects of a sample with two, or the two likeliest.")
+    found = [labels.index(name) for name in chosen]
+    found += [index for index in filled if index not in found][:max(0, 2 - len(found))]
+    return tuple(found)
+
+
+def likely(workspace: Workspace) -> list[int]:
+    """Classes worth holding against one another, the best first: those of the sidebar, the sample's objects, the likeliest."""
+    names = workspace.network.categories
+    sample = next((one for one in ex.samples() if one.name == workspace.picture.name), None)
+    objects = [names.index(label) for label in sample.labels if label in names] if sample and len(sample.labels) > 1 else []
+    asked = []
+    if workspace.contrast is not None:
+        asked = [workspace.target, workspace.contrast]
+    elif workspace.target != workspace.sight.ranked[0]:
+        asked = [workspace.target]
+    return list(dict.fromkeys([*asked, *objects, *workspace.sight.ranked[:3]]))
+
+
+def _pair(workspace: Workspace, classes: Sequence[int]) -> tuple[int, int]:
+    pairs = list(combinations(classes, 2))
+    if len(pairs) == 1:
+        return pairs[0]
+    return st.selectbox("Pair", pairs, key=f"pair-{'-'.join(map(str, classes))}", width=240,
+                        format_func=lambda pair: in_words(pair, workspace.network.categories),
+                        help="The contrast map explains the difference of these two logits; verdicts and table are about them.")

@@ -1,0 +1,66 @@
+"""How insertion and deletion are measured: the protocol, and what of it is chosen otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from components.workspace import Workspace, class_labels
+from explainers.metrics.protocols import OUTPUTS, PROTOCOLS
+
+OWN = "protocol's own"
+BASELINES = {"training mean": "zero", "black": "black", "image mean": "mean", "blurred": "blur", "noise": "noise"}
+RESOLUTIONS = (7, 14, 28, 56, 112)
+PIXELS = "every pixel"
+BASELINE_HELP = ("What stands where the picture is not. Training mean: the mean colour of the training set (zero after "
+                 "normalisation). Image mean: this picture's own mean colour. Blurred: by the protocol's kernel. Noise: one "
+                 "seeded draw. ")
+
+
+def draw(workspace: Workspace) -> dict[str, Any]:
+    """Draw the controls in one row and read them: the terms of ``insertion_deletion.measure``."""
+    by_title = {rules.title: key for key, rules in PROTOCOLS.items()}
+    with st.container(key="protocol-row", horizontal=True, vertical_alignment="bottom", gap="small"):
+        title = st.segmented_control(
+            "Protocol", list(by_title), default="RISE", required=True, key="protocol", bind="query-params",
+            help="Whose way of measuring. Methods change places between protocols: compare numbers only within one.")
+        protocol = by_title[title]
+        start = st.selectbox("Insertion starts from", [OWN, *BASELINES], key="insertion", bind="query-params", width=150,
+                             help=BASELINE_HELP + "Insertion brings the picture back over it.")
+        end = st.selectbox("Deletion ends at", [OWN, *BASELINES], key="deletion", bind="query-params", width=150,
+                           help=BASELINE_HELP + "Deletion puts it over the picture.")
+        resolution = _resolution(workspace)
+        step = st.number_input("Cells a step", 1, None, None, key="step", bind="query-params", width=175, placeholder=OWN,
+                               help="How many cells change between two points. Fewer: a finer curve that takes longer. Empty: "
+                                    "the protocol's own.")
+        output = st.segmented_control("Probabilities", OUTPUTS, default=OUTPUTS[0], required=True, key="output",
+                                      bind="query-params", help="Softmax: the classes share one whole. Sigmoid: each class for "
+                                                                "itself, for networks trained with several labels.")
+        labels = _labels(workspace) if protocol == "dmbp" else ()
+    st.caption(PROTOCOLS[protocol].says)
+    own = PROTOCOLS[protocol].insertion, PROTOCOLS[protocol].deletion
+    baseline = BASELINES.get(start, own[0]), BASELINES.get(end, own[1])
+    return {"protocol": protocol, "baseline": baseline, "step": int(step) if step else None, "resolution": resolution,
+            "output": output, "labels": labels}
+
+
+def _resolution(workspace: Workspace) -> int | None:
+    side = min(workspace.network.input_size)
+    sizes = {f"{cells} \u00d7 {cells}": cells for cells in RESOLUTIONS if cells < side} | {PIXELS: side}
+    chosen = st.selectbox(
+        "Cells", [OWN, *sizes], key="cells", bind="query-params", width=140,
+        help="The grid in which a map is ordered. I-GOS takes each map's own, so that coarse maps are measured coarsely: "
+             "choose one grid for all to compare methods of different resolutions. The other protocols take pixels.")
+    return sizes.get(chosen)
+
+
+def _labels(workspace: Workspace) -> tuple[int, ...]:
+    """The other classes in the picture, for cIM."""
+    names = class_labels(workspace.network.categories)
+    chosen = st.multiselect(
+        "Other labels", names, key="labels", bind="query-params", width=220, placeholder="none",
+        help="Other classes that are in this picture. cIM is their insertion AUC while the lowest attributions come first: "
+             "high, if the map leaves to them what is theirs.")
+    explained = workspace.explained if isinstance(workspace.explained, tuple) else (workspace.explained,)
+    return tuple(index for index in map(names.index, chosen) if index not in explained)

@@ -1,0 +1,74 @@
+"""Which method comes out best, and whether that is more than chance: a table, and plain words where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import streamlit as st
+
+from components.curve_runs import Measured
+from components.scrub import number
+
+CHANCE = "random"  # the control that every method must beat
+
+
+def verdict(found: Sequence[Measured]) -> None:
+    """Name every method that does not beat the random control, and every map that has something wrong with it."""
+    lines = complaints(found)
+    real = [one for one in found if not one.control]
+    if not lines and real:
+        lines = ["Every method beats the random control on this picture, by insertion and by deletion." if len(real) > 1 else
+                 f"{real[0].job.method.title} beats the random control on this picture, by insertion and by deletion."]
+        st.html(f'<p class="verdict">{lines[0]}</p>')
+    elif lines:
+        st.html('<div class="verdict warned">' + "".join(f"<p>{escape(line)}</p>" for line in lines) + "</div>")
+
+
+def complaints(found: Sequence[Measured]) -> list[str]:
+    """One sentence for each method that is no better than chance here, or whose map has a flag."""
+    chance = next((one.found for one in found if one.key == CHANCE), None)
+    lines = []
+    for one in found:
+        if one.control:
+            continue
+        title, own = one.title, one.found
+        worse = []
+        if chance is not None and own.insertion_auc <= chance.insertion_auc:
+            worse.append(f"its insertion AUC, {number(own.insertion_auc)}, is not above {number(chance.insertion_auc)}")
+        if chance is not None and own.deletion_auc >= chance.deletion_auc:
+            worse.append(f"its deletion AUC, {number(own.deletion_auc)}, is not below {number(chance.deletion_auc)}")
+        if worse:
+            lines.append(f"{title} does not beat the random control here: {' and '.join(worse)}.")
+        lines += [f"{title}: {flag}." for flag in one.job.found.flags]
+    return lines
+
+
+def table(found: Sequence[Measured]) -> None:
+    """A row for each map, the largest difference first; the best of each column in bold."""
+    ordered = sorted(found, key=lambda one: -one.found.difference)
+    columns = [("Insertion AUC \u2191", [one.found.insertion_auc for one in ordered], max),
+               ("Deletion AUC \u2193", [one.found.deletion_auc for one in ordered], min),
+               ("Difference \u2191", [one.found.difference for one in ordered], max)]
+    if any(one.found.cim is not None for one in ordered):
+        columns.append(("cIM \u2191", [one.found.cim or 0.0 for one in ordered], max))
+    head = "".join(f"<th>{name}</th>" for name, _, _ in columns)
+    rows = []
+    for place, one in enumerate(ordered):
+        cells = "".join(_cell(values[place], best(values)) for _, values, best in columns)
+        grid = "{} \u00d7 {} cells, {} a step, {} points".format(*one.found.cells, one.found.step, len(one.found.fractions))
+        rows.append(f'<tr{_control(one)}>{_name(one)}{cells}<td class="quiet">{grid}</td></tr>')
+    st.html(f'<div class="wide"><table class="numbers"><tr><th>Map</th>{head}<th></th></tr>{"".join(rows)}</table></div>')
+
+
+def _cell(value: float, best: float) -> str:
+    text = f"{value:.3f}".replace("-", "\u2212")
+    return f'<td class="best" title="the best of this column">{text}</td>' if value == best else f"<td>{text}</td>"
+
+
+def _control(one: Measured) -> str:
+    return ' class="control"' if one.control else ""
+
+
+def _name(one: Measured) -> str:
+    return f'<td><i style="background:{one.style.colour}"></i>{escape(one.title)}</td>'
