@@ -16,6 +16,7 @@ from components.curves import Panel
 from components.publication import DPI
 from components.scrub import panels
 from components.workspace import Workspace
+from explainers.metrics.protocols import PROTOCOLS
 
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
@@ -23,7 +24,7 @@ DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 def draw(workspace: Workspace, found: Sequence[Measured], terms: Terms) -> None:
     """A row of download buttons; each file is made when it is asked for."""
     name = f"{workspace.picture.name}-{workspace.network.name}-{terms['protocol']}"
-    caption = f"{workspace.network.title}, {workspace.explained_in_words}, protocol {terms['protocol']}"
+    caption = f"{workspace.network.title}, {workspace.explained_in_words}, {PROTOCOLS[terms['protocol']].title} protocol"
     facts = settings(workspace, found, terms)
     shown, contrast = panels(found), isinstance(workspace.explained, tuple)
     files = (
