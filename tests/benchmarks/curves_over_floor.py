@@ -8,26 +8,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 
 import torch
 
 import explainers as ex
 from explainers.metrics import insertion_deletion as metric
-from tests.benchmarks.time_over_floor import BATCHES, images
+from tests.benchmarks.time_over_floor import BATCHES, best_seconds, images
 
 RESOLUTIONS = {"rise": None, "i_gos": 28}
-
-
-def best(work: Callable[[], object], clock: Callable[[], float], repeats: int = 3) -> float:
-    times = []
-    for _ in range(repeats):
-        begin = clock()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(clock() - begin)
-    return min(times)
 
 
 def main() -> None:
@@ -45,7 +33,7 @@ def main() -> None:
     batches = {size: images(network, size) for size in BATCHES}
 
     def a_pass(size: int) -> float:
-        return best(lambda: network.predict(batches[size]), clock) / size
+        return best_seconds(lambda: network.predict(batches[size]), clock) / size
 
     each = {size: a_pass(size) for size in BATCHES}
     size = min(each, key=each.get)
@@ -55,7 +43,7 @@ def main() -> None:
         terms = {"protocol": protocol, "resolution": resolution, "step": max(1, cells // given.steps)}
         passes = metric.passes(network, maps, **terms).forward
         before = a_pass(size)
-        seconds = best(lambda terms=terms: metric.measure(network, x, maps, target=1, **terms), clock)
+        seconds = best_seconds(lambda terms=terms: metric.measure(network, x, maps, target=1, **terms), clock)
         after = a_pass(size)
         ratio = seconds / (passes * (before + after) / 2)
         print(f"{protocol:10s} {passes:6g} F {seconds:8.2f} s, {passes / seconds:8.1f} a second, {ratio:5.2f} of the floor")
