@@ -11,9 +11,10 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from components import comparison, gate, revealing, runs
+from components import comparison, revealing, session
 from components.heatmaps import data_uri
-from components.masking import image, percent, share, unbroken
+from components.masking import image, share, unbroken
+from components.overview import percent
 from components.workspace import Workspace
 from explainers.metrics import revealed
 
@@ -56,7 +57,7 @@ def draw(workspace: Workspace) -> None:
         st.html(f'<div class="masking-seen">{image(_seen(workspace, [mask], baseline)[0], "What the network sees")}</div>')
     st.subheader("The same area, chosen by a method", help=RULES[start])
     planned, lines = comparison.settings(workspace)
-    ready = [job for job in _maps(workspace, planned, lines) if job.found is not None]
+    ready = [job for job in comparison.quietly(workspace, planned, lines) if job.found is not None]
     titles = ["You", *(job.method.title for job in ready)]
     masks = [mask, *(same_area(job.found.heatmap(), area, start == VISIBLE) for job in ready)]
     answers = [yours, *(revealing.answers(workspace, masks[1:], baseline) if ready else ())]
@@ -90,10 +91,7 @@ def _controls(workspace: Workspace) -> tuple[str, str, tuple[Any, ...]]:
 
 def _strokes(game: tuple[Any, ...]) -> list[Stroke]:
     """The boxes of this game; another picture, input size or beginning is another game."""
-    kept = st.session_state.get(STROKES)
-    if kept is None or kept[0] != game:
-        kept = st.session_state[STROKES] = (game, [])
-    return kept[1]
+    return session.last(STROKES, game, list)
 
 
 def _undo() -> None:
@@ -195,14 +193,6 @@ def _bars(rows: Sequence[tuple[str, float, str, bool]]) -> str:
         f'<span class="bar" style="width:{100 * max(value, 0):.1f}%"></span></span><span class="share">{told}</span></div>'
         for name, value, told, marked in rows)
     return f'<div class="overview"><div class="predictions">{drawn}</div></div>'
-
-
-def _maps(workspace: Workspace, planned: runs.Plan, lines: comparison.CostLines) -> tuple[runs.Job, ...]:
-    """The methods' maps, computed as on every page."""
-    if not planned.now:
-        return planned.jobs
-    with gate.bar(runs.PLACE, planned.key) as report:
-        return runs.run(workspace, planned, lambda job, step, steps, _: report(job.method.title, step, steps), lambda _: None)
 
 
 def _side_by_side(workspace: Workspace, titles: Sequence[str], pictures: Sequence[Image.Image], answers: Sequence[np.ndarray]) -> None:

@@ -36,6 +36,7 @@ class Choice:
     measure: str
 
     def pair_in_words(self, categories: Sequence[str]) -> str:
+        """The pair by its names: ``umbrella and heart``."""
         return f"{categories[self.pair[0]]} and {categories[self.pair[1]]}"
 
 
@@ -54,11 +55,7 @@ def draw(workspace: Workspace) -> Choice:
 
 def _settings(workspace: Workspace, method: Method) -> dict[str, Any]:
     with st.container(key=f"settings-{method.key}", width="content", gap=None):
-        if method.parameters:
-            with st.popover(method.title):
-                return controls.parameters(method, workspace.network)
-        st.button(method.title, disabled=True, key=f"plain-{method.key}", help="This method has no settings.")
-        return {}
+        return controls.settings(method, workspace.network)
 
 
 def _classes(workspace: Workspace) -> tuple[int, ...]:

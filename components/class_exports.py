@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from io import BytesIO, StringIO
+from io import BytesIO
+from itertools import combinations
 
-import numpy as np
 import streamlit as st
 
-from components import colour, publication
+from components import colour, exports, publication
 from components.class_choice import Choice
 from components.class_maps import Row
 from components.colour import Display, Shown
@@ -34,31 +33,23 @@ def draw(workspace: Workspace, choice: Choice, rows: Sequence[Row], shown: Seque
 
 def numbers(workspace: Workspace, rows: Sequence[Row]) -> bytes:
     """A line for each method and pair of classes."""
-    out, names = StringIO(), workspace.network.categories
-    writer = csv.writer(out)
-    writer.writerow(["network", "picture", "seed", "method", "parameters", "class_a", "name_a", "class_b", "name_b", *MEASURES])
+    names = workspace.network.categories
+    lines = [["network", "picture", "seed", "method", "parameters", "class_a", "name_a", "class_b", "name_b", *MEASURES]]
     for row in rows:
-        for i, a in enumerate(row.found.targets):
-            for b in row.found.targets[i + 1:]:
-                pair = row.found.between(a, b)
-                writer.writerow([workspace.network.name, workspace.picture.name, workspace.seed, row.method.key, row.jobs[0].params, a,
-                                 names[a], b, names[b], *(_cell(getattr(pair, measure)) for measure in MEASURES)])
-    return out.getvalue().encode()
+        for a, b in combinations(row.found.targets, 2):
+            pair = row.found.between(a, b)
+            lines.append([workspace.network.name, workspace.picture.name, workspace.seed, row.method.key, row.jobs[0].params, a,
+                          names[a], b, names[b], *(exports.cell(getattr(pair, measure)) for measure in MEASURES)])
+    return exports.csv_of(lines)
 
 
 def set_numbers(network: str, images: str, found: dict[str, dict[str, Average]]) -> bytes:
     """A line for each method and measure over a set of images."""
-    out = StringIO()
-    writer = csv.writer(out)
-    writer.writerow(["network", "images", "method", "measure", "mean", "standard_error", "count", "undefined"])
+    lines = [["network", "images", "method", "measure", "mean", "standard_error", "count", "undefined"]]
     for method, averages in found.items():
-        for measure, one in averages.items():
-            writer.writerow([network, images, method, measure, _cell(one.mean), _cell(one.error), one.count, one.undefined])
-    return out.getvalue().encode()
-
-
-def _cell(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.6g}"
+        lines += [[network, images, method, measure, exports.cell(one.mean), exports.cell(one.error), one.count, one.undefined]
+                  for measure, one in averages.items()]
+    return exports.csv_of(lines)
 
 
 def figure(workspace: Workspace, there: Sequence[tuple[Row, Sequence[Shown]]], display: Display) -> bytes:
@@ -69,8 +60,6 @@ def figure(workspace: Workspace, there: Sequence[tuple[Row, Sequence[Shown]]], d
     columns, step = len(there[0][0].targets), HEAD + TITLE + SIDE + BAR
     width, height = columns * SIDE + (columns + 1) * GAP, len(there) * step + GAP
     made = Figure(figsize=(width, height), dpi=publication.DPI)
-    under = colour.backdrop(sight.seen, display.backdrop)
-    under = np.full((sight.seen.height, sight.seen.width, 3), 255, np.uint8) if under is None else np.asarray(under)
     for place, (row, maps) in enumerate(there):
         top = height - place * step
         made.text(GAP / width, (top - 0.17) / height, row.method.title, fontsize=8, fontweight="bold")
@@ -78,7 +67,7 @@ def figure(workspace: Workspace, there: Sequence[tuple[Row, Sequence[Shown]]], d
             left, bottom = GAP + column * (SIDE + GAP), top - HEAD - TITLE - SIDE
             made.text(left / width, (bottom + SIDE + 0.04) / height, in_words(target, names)[:30], fontsize=6.5)
             axis = made.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
-            axis.imshow(colour.blended(one, under, 0.9), interpolation="nearest")
+            axis.imshow(colour.over(one, sight.seen, display.backdrop), interpolation="nearest")
             axis.set_axis_off()
         scale = made.add_axes((GAP / width, (bottom - 0.09) / height, SIDE / width, 0.05 / height))
         publication.colour_bar(scale, maps[0])

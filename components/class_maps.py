@@ -10,7 +10,7 @@ import numpy as np
 from components import gate, runs, session
 from components.class_choice import Choice
 from components.workspace import Workspace, in_words
-from explainers.contract import Passes, Target
+from explainers.contract import Method, Passes, Target
 from explainers.metrics import class_sensitivity as metric
 from explainers.metrics.class_sensitivity import ClassSensitivity
 from explainers.metrics.map_distances import MEASURES
@@ -28,7 +28,8 @@ class Row:
     found: ClassSensitivity | None = None
 
     @property
-    def method(self):
+    def method(self) -> Method:
+        """The method of all its jobs."""
         return self.jobs[0].method
 
 
@@ -62,10 +63,10 @@ def run(workspace: Workspace, choice: Choice, rows: Sequence[Row], show: Callabl
         total += job.cost.seconds
         if gate.opens(PLACE, key, total, free=not job.fits):
             now.append((i, j))
-    waiting = [rows[i].jobs[j].cost for i, j in places if (i, j) not in now]
+    waiting = [rows[i].jobs[j] for i, j in places if (i, j) not in now]
     if waiting:
-        runs.offer(PLACE, key, "Explain the classes", sum((cost.passes for cost in waiting), Passes()),
-                   sum(cost.seconds for cost in waiting))
+        runs.offer(PLACE, key, "Explain the classes", sum((job.cost.passes for job in waiting), Passes()),
+                   sum(job.cost.seconds for job in waiting), any(job.fits for job in waiting))
     if not now:
         return rows
     names = workspace.network.categories
@@ -90,8 +91,7 @@ def _compared(workspace: Workspace, choice: Choice, row: Row) -> ClassSensitivit
     if any(job.found is None for job in jobs):
         return None
     engine = session.engine()
-    keys = tuple(engine.request(workspace.network, workspace.sight.x, row.method.key, target=target, seed=workspace.seed,
-                                reference=workspace.reference, **jobs[0].params).key for target in choice.classes)
+    keys = tuple(runs.request(_asking(workspace, target), job).key for target, job in zip(choice.classes, jobs, strict=True))
 
     def compute() -> dict:
         found = metric.measure([job.found for job in jobs])

@@ -16,6 +16,7 @@ from components import class_exports, class_maps, colour, display_controls, heat
 from components.class_choice import NAMES, Choice
 from components.class_maps import Row
 from components.colour import Display, Shown
+from components.overview import percent
 from components.runs import Job
 from components.workspace import Workspace, in_words
 from explainers.contract import Target
@@ -34,7 +35,7 @@ def draw(workspace: Workspace, choice: Choice) -> None:
     places = [st.empty() for _ in choice.methods]
     table = st.container()
     foot = st.container(horizontal=True, vertical_alignment="center", gap="small", key="class-foot")
-    with foot, st.popover("Display"):
+    with foot, st.popover("How maps are drawn", help="Sign, backdrop and the like. Nothing is computed anew."):
         display = display_controls.draw(scale=False)
 
     def show(place: int, row: Row) -> None:
@@ -120,12 +121,8 @@ def _figure(workspace: Workspace, target: Target, job: Job, one: Shown | None, d
 def _source(seen: Image.Image, one: Shown, backdrop: str) -> str:
     """The map over its backdrop as a JPEG that keeps the colours of single pixels."""
     on_dark = backdrop == "None" and st.context.theme.type == "dark"
-    ground = colour.backdrop(seen, backdrop)
-    under = np.full((*one.values.shape, 3), 20 if on_dark else 255, np.uint8) if ground is None else np.asarray(ground)
-    alpha = (painted := colour.rgba(one, on_dark).astype(np.float32))[..., 3:] / 255 * heatmaps.OPACITY
-    image = Image.fromarray((painted[..., :3] * alpha + under * (1 - alpha)).round().astype(np.uint8))
     buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=92, subsampling=0)
+    Image.fromarray(colour.over(one, seen, backdrop, on_dark)).save(buffer, "JPEG", quality=92, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -136,10 +133,10 @@ def _ramp(maps: Sequence[Shown | None], backdrop: str) -> str:
         return ""
     low, high = one.range
     dark = st.context.theme.type == "dark"
-    stops = ", ".join(f"rgba({r},{g},{b},{alpha}) {100 * at:.0f}%" for at, r, g, b, alpha in one.stops(dark and backdrop == "None"))
+    scale = colour.ramp(one, dark and backdrop == "None")
     ground = ", #9d9d9d" if dark and backdrop != "None" else ""
     ends = "".join(f"<span>{heatmaps.number_in_words(value)}</span>" for value in (low, high))
-    return f'<div class="class-scale"><div style="background: linear-gradient(to right, {stops}){ground}"></div><p>{ends}</p></div>'
+    return f'<div class="class-scale"><div style="background: {scale}{ground}"></div><p>{ends}</p></div>'
 
 
 def _matrix(names: Sequence[str], choice: Choice, row: Row) -> str:
@@ -180,7 +177,3 @@ def number(value: float, digits: int = 3) -> str:
     if np.isnan(value):
         return "none"
     return f"{value:.{digits if abs(value) < 10 else digits - 1}f}".replace("-", "\u2212")
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share >= 0.0005 else "&lt; 0.1 %"

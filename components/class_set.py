@@ -98,11 +98,12 @@ def _run(workspace: Workspace, images: ImageSet, lines: list[Line]) -> list[Line
         return lines
     each = [session.engine().cost(workspace.network, lines[place].method.key, **lines[place].params) for place in missing]
     maps = 2 * images.count
-    passes = sum((Passes(maps * cost.passes.forward, maps * cost.passes.backward) for cost in each), Passes())
+    passes = sum((cost.passes * maps for cost in each), Passes())
     seconds = maps * sum(cost.seconds for cost in each)
     key = repr([line.facts for line in lines])
     if not gate.opens(PLACE, key, seconds, free=False):
-        runs.offer(PLACE, key, f"Measure over {images.count} images", passes, seconds)
+        runs.offer(PLACE, key, f"Measure over {images.count} images", passes, seconds,
+                   any("reference" in lines[place].method.needs for place in missing))
         return lines
     with gate.bar(PLACE, key) as report:
         pairs = _loaded(images, workspace, lambda done, total, _: report("Drawing images", done, total))
@@ -113,11 +114,7 @@ def _run(workspace: Workspace, images: ImageSet, lines: list[Line]) -> list[Line
 
 
 def _loaded(images: ImageSet, workspace: Workspace, progress: Any) -> ClassPairs:
-    key = (images.identity, workspace.network.fingerprint)
-    kept = st.session_state.get(HELD)
-    if kept is None or kept[0] != key:
-        kept = st.session_state[HELD] = (key, images.load(progress))
-    return kept[1]
+    return session.last(HELD, (images.identity, workspace.network.fingerprint), lambda: images.load(progress))
 
 
 def _measured(workspace: Workspace, pairs: ClassPairs, line: Line, report: Any, which: str) -> Line:

@@ -15,6 +15,7 @@ from PIL import Image
 SIGNS = ("Signed", "Positive", "Magnitude")
 BACKDROPS = ("Grey", "Colour", "None")
 SCALES = ("Own", "Shared")
+OPACITY = 0.9  # of a map over its backdrop
 NEAR_ZERO = 0.1  # of the limit: a map whose weakest pixels are stronger than this has no zero, and its colours start at its median
 
 # (position, red, green, blue, opacity). Diverging: -1 is position 0, zero is 0.5, +1 is 1.
@@ -139,8 +140,24 @@ def rgba(shown: Shown, on_dark: bool = False) -> np.ndarray:
     return np.stack([*colours, alpha], -1).round().astype(np.uint8)
 
 
-def blended(shown: Shown, backdrop: np.ndarray, opacity: float = 0.9) -> np.ndarray:
+def ramp(shown: Shown, on_dark: bool = False) -> str:
+    """The scale of colours as CSS, the lowest value on the left, as strong as a map over its backdrop."""
+    stops = ", ".join(f"rgba({red},{green},{blue},{alpha * OPACITY:g}) {100 * at:g}%"
+                      for at, red, green, blue, alpha in shown.stops(on_dark))
+    return f"linear-gradient(to right, {stops})"
+
+
+def blended(shown: Shown, under: np.ndarray, on_dark: bool = False) -> np.ndarray:
     """(H, W, 3) uint8: the map over a picture of the same size."""
-    colours = rgba(shown).astype(np.float32)
-    alpha = colours[..., 3:] / 255 * opacity
-    return (colours[..., :3] * alpha + backdrop.astype(np.float32) * (1 - alpha)).round().astype(np.uint8)
+    colours = rgba(shown, on_dark).astype(np.float32)
+    alpha = colours[..., 3:] / 255 * OPACITY
+    return (colours[..., :3] * alpha + under.astype(np.float32) * (1 - alpha)).round().astype(np.uint8)
+
+
+def over(shown: Shown, seen: Image.Image, kind: str, on_dark: bool = False) -> np.ndarray:
+    """(H, W, 3) uint8: the map over a ``backdrop`` of this kind at the map's size; over white, or a dark ground, if it is "None"."""
+    height, width = shown.values.shape
+    under = backdrop(seen, kind)
+    if under is None:
+        return blended(shown, np.full((height, width, 3), 20 if on_dark else 255, np.uint8), on_dark)
+    return blended(shown, np.asarray(under if under.size == (width, height) else under.resize((width, height))))

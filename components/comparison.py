@@ -35,7 +35,9 @@ def settings(workspace: Workspace) -> tuple[runs.Plan, CostLines]:
             st.container(key="units", width="content").caption(UNITS)
         if planned.waiting:
             seconds = runs.seconds_in_words(planned.seconds(planned.waiting))
-            st.button(f"Explain, about {seconds}", key="explain", type="primary", on_click=gate.ask, args=(runs.PLACE, planned.key),
+            fits = any(job.fits for job in planned.jobs if job.method.key in planned.waiting)
+            st.button(f"Explain, about {seconds}{' after a fit' if fits else ''}", key="explain", type="primary", on_click=gate.ask,
+                      args=(runs.PLACE, planned.key),
                       help="Runs the maps that wait. Maps estimated at three seconds or less in all run by themselves, except those "
                            "that first fit statistics on reference images.")
     return planned, lines
@@ -43,13 +45,7 @@ def settings(workspace: Workspace) -> tuple[runs.Plan, CostLines]:
 
 def _method_settings(workspace: Workspace, method: ex.Method) -> tuple[runs.Job, DeltaGenerator]:
     with st.container(key=f"settings-{method.key}", width="content", gap=None):
-        params = {}
-        if method.parameters:
-            with st.popover(method.title):
-                params = controls.parameters(method, workspace.network)
-        else:
-            st.button(method.title, disabled=True, key=f"plain-{method.key}", help="This method has no settings.")
-        job = runs.job_for(workspace, method, params)
+        job = runs.job_for(workspace, method, controls.settings(method, workspace.network))
         line = st.empty()
         line.caption(_cost_line(job))
     return job, line

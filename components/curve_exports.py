@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
-from io import BytesIO, StringIO
+from io import BytesIO
 from typing import Any
-
-import streamlit as st
 
 from components import exports
 from components.curve_runs import Measured, Terms
@@ -31,13 +27,10 @@ def draw(workspace: Workspace, found: Sequence[Measured], terms: Terms) -> None:
         ("Figure (PNG)", "png", "image/png", lambda: figure(shown, caption, contrast, "png"), "Both curves, 300 dots per inch."),
         ("Figure (SVG)", "svg", "image/svg+xml", lambda: figure(shown, caption, contrast, "svg"), "The same figure, scalable."),
         ("Curves (CSV)", "csv", "text/csv", lambda: points(found), "One line for each point of each curve."),
-        ("Numbers (JSON)", "json", "application/json", lambda: json.dumps(facts, indent=2).encode(),
+        ("Numbers (JSON)", "json", "application/json", lambda: exports.json_of(facts),
          "The AUCs, the protocol with all its terms, and all that decides the maps."),
     )
-    with st.container(key="curve-downloads", horizontal=True, gap="small"):
-        for label, ending, kind, make, told in files:
-            st.download_button(label, make, file_name=f"{name}.{ending}", mime=kind, key=f"curves-{ending}", help=told,
-                               on_click="ignore")
+    exports.buttons(files, name, "curve-download")
 
 
 def settings(workspace: Workspace, found: Sequence[Measured], terms: Terms) -> dict[str, Any]:
@@ -54,15 +47,13 @@ def settings(workspace: Workspace, found: Sequence[Measured], terms: Terms) -> d
 
 
 def points(found: Sequence[Measured]) -> bytes:
-    """Columns method, curve, fraction, probability."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("method", "curve", "fraction", "probability"))
+    """The curves as CSV: columns method, curve, fraction, probability."""
+    lines = [("method", "curve", "fraction", "probability")]
     for one in found:
         for curve in ("insertion", "deletion"):
-            for fraction, value in zip(one.found.fractions.tolist(), getattr(one.found, curve).tolist(), strict=True):
-                writer.writerow((one.key, curve, f"{fraction:.6g}", f"{value:.6g}"))
-    return text.getvalue().encode()
+            lines += [(one.key, curve, exports.cell(fraction), exports.cell(value))
+                      for fraction, value in zip(one.found.fractions, getattr(one.found, curve), strict=True)]
+    return exports.csv_of(lines)
 
 
 def figure(shown: Sequence[Panel], caption: str, contrast: bool, kind: str) -> bytes:

@@ -31,14 +31,17 @@ class Measured:
 
     @property
     def key(self) -> str:
+        """The method's name in Python."""
         return self.job.method.key
 
     @property
     def title(self) -> str:
+        """The method's name for people."""
         return self.job.method.title
 
     @property
     def control(self) -> bool:
+        """Whether the map knows nothing of the network."""
         return self.job.control
 
 
@@ -81,10 +84,8 @@ class _Wanted:
 
 
 def _facts(workspace: Workspace, job: Job, terms: Terms) -> tuple[Any, ...]:
-    request = session.engine().request(workspace.network, workspace.sight.x, job.method.key, target=workspace.explained,
-                                       seed=workspace.seed, reference=workspace.reference, **job.params)
     noise = workspace.seed if "noise" in terms["baseline"] else None
-    return VERSION, request.key, tuple(sorted(terms.items())), noise
+    return VERSION, runs.request(workspace, job).key, tuple(sorted(terms.items())), noise
 
 
 def _run(workspace: Workspace, group: Sequence[_Wanted], report: Any) -> dict[tuple[Any, ...], Any]:

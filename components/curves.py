@@ -16,7 +16,8 @@ from components.heatmaps import INK, MUTED
 PALETTE = ("#2683c6", "#d55e00", "#009e73", "#cc79a7", "#d99a00", "#7a5fc0", "#8c6d46")
 GREY = "#8b9499"
 DASHES = ("solid", "dash", "dot", "dashdot")
-PANEL_HEIGHT, LEGEND_WIDTH, AXIS = 330, 250, 48  # pixels
+PANEL_HEIGHT, AXIS, BELOW = 330, 48, 44  # pixels: a figure, at the left of its panels, under them
+FEW_STEPS = 12  # that all have a number under the axis
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d", "select2d", "lasso2d"]}
 
 
@@ -62,28 +63,51 @@ class Panel:
 def figure(panels: Sequence[Panel], legend: str, up: str, low: float = 0.0, at: float | None = None,
            height: int = PANEL_HEIGHT) -> dict[str, Any]:
     """The panels side by side; ``up`` names the vertical axis, from ``low`` to 1; ``at`` is marked; one legend, if it has a name."""
-    ink = INK.get(st.context.theme.type, INK["light"])
     traces: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
-    layout: dict[str, Any] = {
-        "height": height, "showlegend": bool(legend), "margin": {"l": AXIS, "r": 4, "t": 30, "b": 44},
-        "hovermode": "x unified", "dragmode": "zoom",
-        "annotations": notes, "shapes": [], "hoverlabel": {"namelength": -1},
-        "legend": {"title": {"text": legend, "font": {"size": 12}}, "x": 1.01, "y": 1.02, "yanchor": "top", "font": {"size": 12},
-                   "tracegroupgap": 0, "itemsizing": "trace", "bgcolor": "rgba(0,0,0,0)"}}
+    layout = panels_layout(height, BELOW) | {"showlegend": bool(legend)}
+    layout["legend"] |= {"title": {"text": legend, "font": {"size": 12}}, "tracegroupgap": 0, "itemsizing": "trace"}
     gap = 0.05 if len(panels) < 4 else 0.025
     width = (1 - gap * (len(panels) - 1)) / len(panels)
     for place, panel in enumerate(panels):
         axis, left = "" if place == 0 else str(place + 1), place * (width + gap)
         layout |= _axes(axis, left, width, panel.across, up if place == 0 else "", low)
-        notes.append({"text": f'<b>{panel.title}</b>  <span style="color:{MUTED}">{panel.better}</span>', "x": left, "xanchor": "left",
-                      "y": 1, "yanchor": "bottom", "yshift": 4, "xref": "paper", "yref": "paper", "showarrow": False,
-                      "font": {"size": 13, "color": ink}})
+        layout["annotations"].append(heading(panel.title, panel.better, left))
         traces += [_trace(curve, axis, first=place == 0) for curve in panel.curves]
         if at is not None:
             layout["shapes"].append({"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "xref": f"x{axis}",
-                                     "yref": f"y{axis} domain", "line": {"color": ink, "width": 1, "dash": "dot"}})
+                                     "yref": f"y{axis} domain", "line": {"color": ink(), "width": 1, "dash": "dot"}})
     return {"data": traces, "layout": layout}
+
+
+def panels_layout(height: int, below: int) -> dict[str, Any]:
+    """What figures with panels side by side have in common. ``below``: pixels under the axes, for their ticks and names."""
+    return {"height": height, "margin": {"l": AXIS, "r": 4, "t": 30, "b": below}, "hovermode": "x unified", "dragmode": "zoom",
+            "hoverlabel": {"namelength": -1}, "annotations": [], "shapes": [],
+            "legend": {"x": 1.01, "y": 1.02, "yanchor": "top", "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}}
+
+
+def heading(title: str, told: str, left: float) -> dict[str, Any]:
+    """A panel's title, and beside it in grey what helps to read it; ``left`` is the panel's left edge, 0 to 1."""
+    return {"text": f'<b>{title}</b>  <span style="color:{MUTED}">{told}</span>', "x": left, "xanchor": "left", "y": 1,
+            "yanchor": "bottom", "yshift": 4, "xref": "paper", "yref": "paper", "showarrow": False,
+            "font": {"size": 13, "color": ink()}}
+
+
+def ink() -> str:
+    """The theme's text colour."""
+    return INK.get(st.context.theme.type, INK["light"])
+
+
+def steps_layout(across: str, up: str, last: int) -> dict[str, Any]:
+    """The layout of a small chart over the whole steps from 0 to ``last``: a legend on top, quiet axes, nothing to zoom."""
+    muted = {"size": 11, "color": MUTED}
+    return {
+        "margin": {"l": 52, "r": 10, "t": 8, "b": 40}, "hovermode": "x unified", "dragmode": False, "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        "xaxis": {"title": {"text": across, "font": muted, "standoff": 6}, "tickfont": muted, "showgrid": False, "zeroline": False,
+                  "fixedrange": True, **({"dtick": 1} if last <= FEW_STEPS else {"nticks": 8})},
+        "yaxis": {"title": {"text": up, "font": muted, "standoff": 6}, "tickfont": muted, "zeroline": False, "nticks": 6,
+                  "fixedrange": True}}
 
 
 def _axes(axis: str, left: float, width: float, across: str, up: str, low: float) -> dict[str, Any]:

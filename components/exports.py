@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
-from io import BytesIO
+from io import BytesIO, StringIO
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from components import publication
 from components.colour import Display, prepare
 from components.runs import Job
 from components.workspace import Workspace
+
+File = tuple[str, str, str, Callable[[], bytes], str]
+"""A download: the button's label, the file's ending and kind, what makes its bytes, and what the button's help says."""
 
 
 def draw(workspace: Workspace, jobs: Sequence[Job], display: Display) -> None:
@@ -38,13 +42,35 @@ def draw(workspace: Workspace, jobs: Sequence[Job], display: Display) -> None:
         ("Arrays (NPZ)", "npz", "application/octet-stream", lambda: arrays(found, np.asarray(seen), facts),
          "For each method the map as computed (native) and at the input's resolution (heatmap), float32, signed; "
          "and what it shows beside it: parts, masks, traces."),
-        ("Settings (JSON)", "json", "application/json", lambda: json.dumps(facts, indent=2).encode(),
+        ("Settings (JSON)", "json", "application/json", lambda: json_of(facts),
          "Network, picture, target, seed, every parameter, and what it cost."),
     )
-    with st.container(key="downloads", horizontal=True, gap="small"):
+    buttons(files, name)
+
+
+def buttons(files: Sequence[File], name: str, key: str = "download") -> None:
+    """A row of download buttons; each file is made when it is asked for. ``key`` tells rows of one page apart."""
+    with st.container(key=f"{key}s", horizontal=True, gap="small"):
         for label, ending, kind, make, told in files:
-            st.download_button(label, make, file_name=f"{name}.{ending}", mime=kind, key=f"download-{ending}", help=told,
+            st.download_button(label, make, file_name=f"{name}.{ending}", mime=kind, key=f"{key}-{ending}", help=told,
                                on_click="ignore")
+
+
+def csv_of(rows: Iterable[Sequence[Any]]) -> bytes:
+    """Rows, the head first, as a CSV file."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def cell(value: float) -> str:
+    """A number for a table: six digits; nothing where it cannot be told."""
+    return "" if np.isnan(value) else f"{value:.6g}"
+
+
+def json_of(facts: dict[str, Any]) -> bytes:
+    """Settings as a JSON file."""
+    return json.dumps(facts, indent=2).encode()
 
 
 def settings(workspace: Workspace, jobs: Sequence[Job], display: Display | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from components import colour, heatmaps
+from components import colour, curves
 from components.colour import Display, Shown
 from components.heatmaps import data_uri, number_in_words
 from components.runs import Job
@@ -97,9 +97,9 @@ def _tiles(workspace: Workspace, job: Job, display: Display, there: Sequence[tup
             shown = colour.prepare([(_flat(value, "mean", size, job.method.upsample), True)], display)[0]
             tiles.append(Tile(extra.title, extra.help, under, shown))
         elif extra.kind == "signal":
-            tiles.append(Tile(extra.title, extra.help, _picture(workspace, value[None])[0]))
+            tiles.append(Tile(extra.title, extra.help, workspace.network.preprocessing.picture(value)))
         elif extra.kind == "pictures":
-            tiles += _pictures(extra, _picture(workspace, value), job.found.extras)
+            tiles += _pictures(extra, [workspace.network.preprocessing.picture(one) for one in value], job.found.extras)
     return tiles
 
 
@@ -114,12 +114,6 @@ def _flat(value: Any, how: str, size: tuple[int, int], upsample: str) -> np.ndar
 def _unsigned(flat: np.ndarray, share: bool, display: Display) -> Shown:
     shown = colour.prepare([(flat, False)], display)[0]
     return replace(shown, limit=1.0, floor=0.0) if share else shown
-
-
-def _picture(workspace: Workspace, value: Any) -> list[Image.Image]:
-    """(N, C, H, W) in the network's own scale as pictures."""
-    pixels = (255 * workspace.network.preprocessing.pixels(value.cpu())).round().numpy().astype(np.uint8)
-    return [Image.fromarray(one[0] if len(one) == 1 else one.transpose(1, 2, 0)).convert("RGB") for one in pixels]
 
 
 def _pictures(extra: Extra, pictures: Sequence[Image.Image], extras: dict[str, Any]) -> Iterator[Tile]:
@@ -138,11 +132,9 @@ def _figure(tile: Tile, on_dark: bool) -> str:
     below = ""
     if tile.shown:
         layers += f'<img src="{_overlay(tile.shown, on_dark)}" alt="">'
-        stops = ", ".join(f"rgba({red},{green},{blue},{alpha * heatmaps.OPACITY}) {100 * at:g}%"
-                          for at, red, green, blue, alpha in tile.shown.stops(on_dark))
         low, high = tile.shown.range
         ends = "".join(f"<span>{number_in_words(value)}</span>" for value in (low, (low + high) / 2, high))
-        below = f'<div class="ramp" style="background: linear-gradient(to right, {stops})"></div><div class="ends">{ends}</div>'
+        below = f'<div class="ramp" style="background: {colour.ramp(tile.shown, on_dark)}"></div><div class="ends">{ends}</div>'
     return (f'<figure class="{"coarse" if min(width, height) < COARSE else ""}"><figcaption>{escape(tile.title)}</figcaption>'
             f'<div class="layers" style="aspect-ratio: {width} / {height}">{layers}</div>{below}<p>{escape(tile.told)}</p></figure>')
 
@@ -150,7 +142,7 @@ def _figure(tile: Tile, on_dark: bool) -> str:
 def _overlay(shown: Shown, on_dark: bool) -> str:
     """A map alone, transparent where it is zero, as a data URI."""
     pixels = colour.rgba(shown, on_dark)
-    pixels[..., 3] = (pixels[..., 3] * heatmaps.OPACITY).astype(np.uint8)
+    pixels[..., 3] = (pixels[..., 3] * colour.OPACITY).astype(np.uint8)
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -173,12 +165,9 @@ def _chart(unit: str, traces: Sequence[tuple[Extra, Any]]) -> dict[str, Any]:
     lines = [{"type": "scatter", "mode": "lines" if len(values) > 12 else "lines+markers", "name": extra.title, "y": list(values),
               "line": {"color": shade, "width": 2}, "hovertemplate": "%{y:.4~g}"}
              for (extra, values), shade in zip(traces, LINES, strict=False)]
-    muted = {"size": 11, "color": heatmaps.MUTED}
-    many, longest = len(traces) > 1, max(len(values) for _, values in traces)
-    return {"data": lines, "layout": {
-        "height": CHART_HEIGHT, "margin": {"l": 48, "r": 8, "t": 24, "b": 34}, "hovermode": "x unified", "dragmode": False,
-        "showlegend": many, "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": muted},
-        "title": {"text": "" if many else traces[0][0].title, "font": {"size": 12}, "x": 0, "y": 0.98},
-        "xaxis": {"title": {"text": "step", "font": muted, "standoff": 4}, "tickfont": muted, "showgrid": False,
-                  "zeroline": False, **({"dtick": 1} if longest <= 8 else {"nticks": 8})},
-        "yaxis": {"title": {"text": unit, "font": muted, "standoff": 4}, "tickfont": muted, "nticks": 5}}}
+    many = len(traces) > 1
+    layout = curves.steps_layout("step", unit, max(len(values) for _, values in traces) - 1)
+    layout["yaxis"] |= {"nticks": 5, "zeroline": True}
+    return {"data": lines, "layout": layout | {
+        "height": CHART_HEIGHT, "margin": {"l": 48, "r": 8, "t": 24, "b": 38}, "showlegend": many,
+        "title": {"text": "" if many else traces[0][0].title, "font": {"size": 12}, "x": 0, "y": 0.98}}}

@@ -20,6 +20,8 @@ SECTIONS = {
 def maps(workspace: Workspace) -> tuple[runs.Job, ...]:
     """The methods' settings, and their maps with those of all controls, computed as on the compare page."""
     planned, lines = comparison.settings(workspace)
+    if not workspace.methods:
+        st.info("Choose at least one method in the sidebar. Until then only the controls are measured.")
     known = ex.methods()
     extra = [runs.job_for(workspace, method, {}) for key, method in known.items()
              if method.family == "control" and key not in workspace.methods]

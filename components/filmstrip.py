@@ -61,7 +61,10 @@ def html(workspace: Workspace, question: Question, found: Sequence[Row], measure
 def _said(workspace: Workspace, top: int, share: float) -> str:
     """What the network says of the picture there: its first choice, and the probability of the explained class."""
     name = escape(workspace.network.categories[top])
-    return f'<span title="first choice: {name}">says {name}</span><span>p {number(share) if share >= 0.005 else "&lt; 0.01"}</span>'
+    own = escape(workspace.network.categories[workspace.target])
+    aimed = "" if top == workspace.target else f" for {own}"
+    told = number(share) if share >= 0.005 else "&lt; 0.01"
+    return f'<span title="first choice: {name}">says {name}</span><span title="probability of {own}">p {told}{aimed}</span>'
 
 
 def _row(workspace: Workspace, row: Row, measure: str, display: Display) -> str:
@@ -101,12 +104,9 @@ def _small(heatmap: np.ndarray) -> np.ndarray:
 
 
 def _thumbnail(seen: Image.Image, shown: colour.Shown, display: Display) -> Image.Image:
-    height, width = shown.values.shape
-    under = colour.backdrop(seen, display.backdrop)
-    ground = np.full((height, width, 3), 255, np.uint8) if under is None else np.asarray(under.resize((width, height)))
-    image = Image.fromarray(colour.blended(shown, ground, heatmaps.OPACITY))
-    factor = max(1, SHOWN // width)
-    return image.resize((width * factor, height * factor), Image.Resampling.NEAREST) if factor > 1 else image
+    image = Image.fromarray(colour.over(shown, seen, display.backdrop))
+    factor = max(1, SHOWN // image.width)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST) if factor > 1 else image
 
 
 @st.fragment

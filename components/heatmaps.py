@@ -18,13 +18,12 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from components.colour import Display, Shown, backdrop, rgba
+from components.colour import OPACITY, Display, Shown, backdrop, rgba
 
 TITLE, LEGEND, SIDE = 24, 70, 250  # nominal pixels of a panel: its title, colour bar and lines, its map
 WIDE_SIDE = 290  # of three panels in a row
 LINE = 15  # of the text under a colour bar
 SLIDER = 52
-OPACITY = 0.9
 INK = {"light": "#1d2426", "dark": "#e4e8e9"}  # the theme's text colours; plotly's default for annotations is paler
 MUTED, WARNING = "#7d878b", "#c2710c"
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"]}

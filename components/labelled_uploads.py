@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 import streamlit as st
+from PIL import Image
 
 import explainers as ex
-from components.picture_picker import UPLOADER_MB, UPLOADER_TYPES, plain
+from components import session, uploading
 from explainers.data.labelled import LabelledSet, label_in, pictures_set
 
-MOST_COMPLAINTS = 4
 MOST_PICTURES = 500
 
 
 def draw(network: ex.Classifier) -> LabelledSet | None:
     """The uploader, and the set of all files that can be used; None while there is none."""
     files = st.file_uploader(
-        "Labelled pictures", type=UPLOADER_TYPES, accept_multiple_files=True, key="labelled_files", max_upload_size=UPLOADER_MB,
+        "Labelled pictures", type=uploading.TYPES, accept_multiple_files=True, key="labelled_files",
+        max_upload_size=uploading.MEGABYTES,
         help="Several at once. Each file's name begins with its class, as number or name: 3_photo.jpg, bull-mastiff-2.png. Pictures "
              "stay in memory.")
     if not files:
         return None
     key = (network.fingerprint, tuple(file.file_id for file in files))
-    kept = st.session_state.get("labelled_set")
-    if kept is None or kept[0] != key:
-        kept = (key, *_read(network, files[:MOST_PICTURES]))
-        st.session_state["labelled_set"] = kept
-    _, found, complaints = kept
+    found, complaints = session.last("labelled_set", key, lambda: _read(network, files[:MOST_PICTURES]))
     if len(files) > MOST_PICTURES:
-        complaints = [f"Only the first {MOST_PICTURES} of {len(files)} files are used.", *complaints]
-    if len(complaints) > MOST_COMPLAINTS:
-        complaints = [*complaints[:MOST_COMPLAINTS], f"{len(complaints) - MOST_COMPLAINTS} more files are left out likewise."]
-    if complaints:
-        st.warning("  \n".join(complaints))
+        complaints = [f"Only the first {MOST_PICTURES} of {len(files)} pictures are used.", *complaints]
+    uploading.complain(complaints)
     return found
 
 
 def _read(network: ex.Classifier, files: list) -> tuple[LabelledSet | None, list[str]]:
     """The set, and one line for each file that is left out."""
-    named, complaints = [], []
+    named: list[tuple[str, Image.Image]] = []
+    complaints: list[str] = []
     for file in files:
         try:
             label_in(file.name, network.categories)
-            named.append((file.name, ex.read_picture(file.getvalue()).image))
         except ex.ExplainerError as error:
-            complaints.append(f"{plain(file.name)}: {error}")
+            complaints.append(uploading.complaint(file, error))
+        else:
+            read = uploading.read(file, complaints)
+            named += [(file.name, read.image)] if read else []
     return (pictures_set(network, named) if named else None), complaints

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from html import escape
@@ -13,7 +11,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image, ImageFilter
 
-from components import curves, regions
+from components import curves, exports, rankings, regions
 from components.heatmaps import data_uri
 from components.regions import Region
 from components.runs import Job
@@ -154,7 +152,7 @@ def _words(workspace: Workspace, region: Region, maps: Sequence[Job], found: Seq
     if region.stranger:
         lines = [f"The maps explain {workspace.explained_in_words}, and this region is another object: a faithful map may avoid it."]
     if lines:
-        st.html('<div class="verdict warned">' + "".join(f"<p>{escape(line)}</p>" for line in lines) + "</div>")
+        rankings.warn(lines)
     area = f"The region ({region.name}) is {_share(found[0].area)} of the picture"
     large = "; papers leave out pictures above 33 %, where chance alone does well" if found[0].too_large else ""
     st.caption(f"{area}{large}. Ticks on the bars: chance. Where a network rests on what is outside, the better map scores lower.",
@@ -163,10 +161,7 @@ def _words(workspace: Workspace, region: Region, maps: Sequence[Job], found: Seq
 
 def table(maps: Sequence[Job], found: Sequence[metric.Localisation]) -> bytes:
     """The table as CSV, with each map's own chance levels."""
-    made = io.StringIO()
-    writer = csv.writer(made, lineterminator="\n")
-    writer.writerow(["method", *COLUMNS, *(f"{name}_chance" for name in COLUMNS), "area", "highest_row", "highest_column"])
-    for job, one in zip(maps, found, strict=True):
-        writer.writerow([job.method.key, *(getattr(one, name) for name in COLUMNS), *(getattr(one.chance, name) for name in COLUMNS),
-                         one.area, *one.highest])
-    return made.getvalue().encode()
+    head = ["method", *COLUMNS, *(f"{name}_chance" for name in COLUMNS), "area", "highest_row", "highest_column"]
+    return exports.csv_of([head, *(
+        [job.method.key, *(getattr(one, name) for name in COLUMNS), *(getattr(one.chance, name) for name in COLUMNS), one.area,
+         *one.highest] for job, one in zip(maps, found, strict=True))])

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 import explainers as ex
-from components import gate, labelled_uploads, masking, runs, session
+from components import curves, gate, labelled_uploads, masking, runs, session
 from components.heatmaps import MUTED
 from components.workspace import Workspace
 from explainers.data.labelled import LabelledSet, scenes_set
@@ -64,14 +64,16 @@ def draw(workspace: Workspace) -> None:
         question = _scenes(workspace, noise) if source == SCENES else None
     if source == OWN:
         question = _own(workspace, noise)
+    elif workspace.network.reference != "scenes":
+        st.caption("Scenes are measured on the two networks that know them, with and without biases. For "
+                   f"{workspace.network.title} choose {OWN}.")
     measured = [base for base in bases if base in ONE_PASS_BASES]
     if len(measured) < len(bases):
         st.caption("Integrated Gradients is left out over sets: it takes 50 times the passes, and without biases it equals "
                    "Gradient x Input.")
     if question is None or not measured:
         return
-    curves = _run(_curves(workspace, question, measured, iterations, source), question, iterations)
-    _show(curves)
+    _show(_run(_curves(workspace, question, measured, iterations, source), question, iterations))
 
 
 def _scenes(workspace: Workspace, noise: float) -> Question:
@@ -80,11 +82,7 @@ def _scenes(workspace: Workspace, noise: float) -> Question:
     seed = workspace.seed
 
     def load(progress: Any) -> LabelledSet:
-        key = (count, seed)
-        kept = st.session_state.get("scenes_set")
-        if kept is None or kept[0] != key:
-            kept = st.session_state["scenes_set"] = (key, scenes_set(count, seed, progress))
-        return kept[1]
+        return session.last("scenes_set", (count, seed), lambda: scenes_set(count, seed, progress))
 
     return Question(f"scenes {count} {seed}", count, noise, seed, load, count * DRAW_SECONDS)
 
@@ -104,36 +102,36 @@ def _curves(workspace: Workspace, question: Question, bases: Sequence[str], iter
         networks = [session.network(name) for name in SIDE_BY_SIDE]
         if workspace.network.reference == "scenes" and workspace.network.name not in SIDE_BY_SIDE:
             networks.append(workspace.network)
-    curves = []
+    lines = []
     for network in networks:
         for base in bases:
             facts = (network.fingerprint, str(network.device), question.identity, question.noise, question.seed, base, iterations)
             known = session.engine().known(MEASUREMENT, facts)
-            curves.append(Curve(network, base, facts, known["accuracy"] if known else None))
-    return curves
+            lines.append(Curve(network, base, facts, known["accuracy"] if known else None))
+    return lines
 
 
-def _run(curves: list[Curve], question: Question, iterations: int) -> list[Curve]:
+def _run(lines: list[Curve], question: Question, iterations: int) -> list[Curve]:
     """Measure what is missing, if it is quick or was asked for; what is finished stays when it is stopped."""
-    missing = [place for place, curve in enumerate(curves) if curve.accuracy is None]
+    missing = [place for place, curve in enumerate(lines) if curve.accuracy is None]
     if not missing:
-        return curves
+        return lines
     seconds = question.draw_seconds
     for place in missing:
-        each = curves[place].network.pass_seconds()
+        each = lines[place].network.pass_seconds()
         seconds += question.count * ((iterations + 1) * each.forward + iterations * each.backward)
-    key = repr([curve.facts for curve in curves])
+    key = repr([curve.facts for curve in lines])
     if not gate.opens(PLACE, key, seconds):
         passes = len(missing) * question.count
         st.button(f"Measure, about {runs.seconds_in_words(seconds)}", key="ask-accuracy", type="primary", on_click=gate.ask,
                   args=(PLACE, key),
                   help=f"{passes * (iterations + 1):,} images forward and {passes * iterations:,} gradients back.")
-        return curves
+        return lines
     with gate.bar(PLACE, key) as report:
         labelled = question.load(lambda done, total, _: report("Drawing scenes", done, total))
         for number, place in enumerate(missing):
-            curves[place] = _measured(curves[place], labelled, question, iterations, report, f"curve {number + 1} of {len(missing)}")
-    return curves
+            lines[place] = _measured(lines[place], labelled, question, iterations, report, f"curve {number + 1} of {len(missing)}")
+    return lines
 
 
 def _measured(curve: Curve, labelled: LabelledSet, question: Question, iterations: int, report: Any, which: str) -> Curve:
@@ -152,10 +150,10 @@ def _measured(curve: Curve, labelled: LabelledSet, question: Question, iteration
         return curve
 
 
-def _show(curves: Sequence[Curve]) -> None:
+def _show(lines: Sequence[Curve]) -> None:
     """A chart a network, on one scale, and the numbers below."""
     by_network: dict[str, list[Curve]] = {}
-    for curve in curves:
+    for curve in lines:
         if curve.accuracy is not None:
             by_network.setdefault(curve.network.fingerprint, []).append(curve)
     if not by_network:
@@ -187,7 +185,7 @@ def _chart(group: Sequence[Curve]) -> dict[str, Any]:
         "y": [100 * value for value in curve.accuracy],
         "line": {"color": masking.COLOURS[curve.base], "width": 2.5}, "marker": {"size": 5}, "hovertemplate": "%{y:.1f} %"}
         for curve in group]
-    layout = masking.line_layout(len(group[0].accuracy) - 1, "true label is first choice, %")
+    layout = curves.steps_layout("masks", "true label is first choice, %", len(group[0].accuracy) - 1)
     layout["yaxis"]["range"] = [-3, 103]
     plain = 100 * group[0].accuracy[0]
     layout["shapes"] = [{"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": plain, "y1": plain, "layer": "below",

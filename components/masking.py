@@ -12,8 +12,9 @@ import streamlit as st
 from PIL import Image
 
 import explainers as ex
-from components import gate, revealing, runs
+from components import curves, gate, revealing, runs
 from components.heatmaps import MUTED, data_uri, number_in_words
+from components.overview import percent
 from components.workspace import Workspace
 
 METHOD = "attribution_mask"
@@ -35,13 +36,16 @@ class Masked:
 
     @property
     def title(self) -> str:
+        """The base method's name for people."""
         return title_of(self.base)
 
     def number(self, name: str, step: int) -> float:
+        """The entry of the trace ``name`` after ``step`` masks; 0 is the picture itself."""
         return self.found.extras[name][step]
 
 
 def title_of(base: str) -> str:
+    """A base method's name for people."""
     return ex.methods()[base].title
 
 
@@ -124,7 +128,7 @@ def _scrub(workspace: Workspace, ready: Sequence[Masked], iterations: int, blank
     overview, tiles = st.columns([5, 9], gap="medium")
     with overview:
         st.html(_picture(workspace, blank))
-        st.plotly_chart(_lines(ready, workspace.target, shown.lower(), step), key="masking-lines", height=CHART_HEIGHT,
+        st.plotly_chart(_lines(workspace, ready, shown.lower(), step), key="masking-lines", height=CHART_HEIGHT,
                         config={"displayModeBar": False}, alt=f"{shown} of {workspace.explained_in_words} after each mask")
     tiles.html(f'<div class="masking">{"".join(_tile(workspace, one, step, stretched) for one in ready)}</div>')
     told = (f"{_verdict(workspace, ready, iterations)} Crosses: another class comes first. Masks dim the picture, which "
@@ -169,13 +173,9 @@ def _strength(factor: float) -> str:
 
 
 def image(picture: Image.Image, alt: str) -> str:
+    """A picture as HTML; a small one keeps its sharp edges when it is enlarged."""
     coarse = ' class="coarse"' if min(picture.size) < 64 else ""
     return f'<img src="{data_uri(picture)}" alt="{escape(alt)}"{coarse}>'
-
-
-def percent(value: float) -> str:
-    """A probability in words; what rounds to nothing says so."""
-    return f"{100 * value:.1f} %".replace("-", "\u2212") if abs(value) >= 0.0005 or value == 0 else "< 0.1 %".replace("<", "&lt;")
 
 
 def unbroken(text: str) -> str:
@@ -190,7 +190,7 @@ def share(workspace: Workspace, value: float) -> str:
 
 def _verdict(workspace: Workspace, ready: Sequence[Masked], iterations: int) -> str:
     """Under which base methods the class is still the first choice at the end, and where the others lost it."""
-    name = workspace.network.categories[workspace.target]
+    name, after = workspace.network.categories[workspace.target], f"after {iterations} mask{'s' if iterations > 1 else ''}"
     kept, lost = [], []
     for one in ready:
         wrong = [step for step, first in enumerate(one.found.extras["prediction"]) if first != workspace.target]
@@ -199,21 +199,23 @@ def _verdict(workspace: Workspace, ready: Sequence[Masked], iterations: int) -> 
         else:
             kept_until = max((step for step in range(iterations + 1) if step not in wrong), default=-1)
             lost.append(f"{one.title} (from mask {kept_until + 1} on)" if kept_until >= 0 else f"{one.title} (it never was)")
-    parts = [f"First choice after {iterations} masks still {name}: {', '.join(kept)}."] if kept else []
-    parts += [f"{'No longer' if kept else f'{name} is no longer the first choice'}: {', '.join(lost)}."] if lost else []
+    parts = [f"{name} is the first choice {after}: {', '.join(kept)}."] if kept else []
+    parts += [f"{'Not' if kept else f'{name} is not the first choice {after}'}: {', '.join(lost)}."] if lost else []
     return " ".join(parts)
 
 
-def _lines(ready: Sequence[Masked], target: int, name: str, step: int) -> dict[str, Any]:
+def _lines(workspace: Workspace, ready: Sequence[Masked], name: str, step: int) -> dict[str, Any]:
     """The explained class over the masks, one line a base method; a cross where another class comes first."""
-    probability = name == "probability"
+    probability, target = name == "probability", workspace.target
+    unit = "%" if workspace.contrast is None else "points"
+    what = f"{name}, {unit}" if probability else name
     factor = 100 if probability else 1
     traces = [{
         "type": "scatter", "mode": "lines+markers", "name": one.title, "y": [factor * value for value in one.found.extras[name]],
         "line": {"color": COLOURS[one.base], "width": 2.5, "dash": "dot" if one.base == "integrated_gradients" else "solid"},
         "marker": {"size": 7, "symbol": ["circle" if first == target else "x" for first in one.found.extras["prediction"]]},
-        "hovertemplate": "%{y:.1f} %" if probability else "%{y:.4~g}"} for one in ready]
-    layout = line_layout(len(traces[0]["y"]) - 1, f"{name}, %" if probability else name)
+        "hovertemplate": f"%{{y:.1f}} {unit}" if probability else "%{y:.4~g}"} for one in ready]
+    layout = curves.steps_layout("masks", what if workspace.contrast is None else f"difference of {what}", len(traces[0]["y"]) - 1)
     layout["showlegend"] = False  # the tiles show the colours
     layout["shapes"] = [{"type": "line", "x0": step, "x1": step, "y0": 0, "y1": 1, "yref": "paper", "layer": "below",
                          "line": {"color": MUTED, "width": 1.5, "dash": "dot"}}]
@@ -221,16 +223,3 @@ def _lines(ready: Sequence[Masked], target: int, name: str, step: int) -> dict[s
         lowest = min(min(trace["y"]) for trace in traces)
         layout["yaxis"]["range"] = [min(-3, lowest - 3), 103]
     return {"data": traces, "layout": layout}
-
-
-def line_layout(masks: int, y: str) -> dict[str, Any]:
-    """What both of the page's charts have in common: a legend on top, quiet axes, whole masks."""
-    muted = {"size": 11, "color": MUTED}
-    return {
-        "margin": {"l": 52, "r": 10, "t": 8, "b": 40}, "hovermode": "x unified", "dragmode": False,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
-        "showlegend": True,
-        "xaxis": {"title": {"text": "masks", "font": muted, "standoff": 6}, "tickfont": muted, "showgrid": False, "zeroline": False,
-                  "dtick": 1 if masks <= 12 else 5, "fixedrange": True},
-        "yaxis": {"title": {"text": y, "font": muted, "standoff": 6}, "tickfont": muted, "zeroline": False, "nticks": 6,
-                  "fixedrange": True}}

@@ -66,7 +66,8 @@ def _download(entry: ex.ModelEntry) -> bool:
 
 def _own_checkpoint() -> None:
     """Upload of a checkpoint for a torchvision architecture."""
-    with st.popover("Use your own checkpoint", width="stretch", type="tertiary"):
+    with st.popover("Use your own checkpoint", width="stretch", type="tertiary",
+                    help="A checkpoint from your disk for one of torchvision's architectures."):
         architectures = [entry.name for entry in ex.models() if entry.family == "torchvision"]
         st.selectbox("Architecture", architectures, key="own_architecture",
                      help="The torchvision architecture that the checkpoint was trained with.")
@@ -76,7 +77,7 @@ def _own_checkpoint() -> None:
                  "num_classes), input_size, mean and std. Files over 200 MB: put them into the folder that "
                  "EXPLORER_MODELS names, and start again.")
         st.button("Load the checkpoint", key="own_load", on_click=_load_own, disabled=not st.session_state.get("own_files"),
-                  width="stretch")
+                  width="stretch", help="Reads the files, and chooses the network.")
     for line in st.session_state.get("own_errors", ()):
         st.error(line)
 

@@ -66,9 +66,10 @@ def _bars(workspace: Workspace) -> str:
         rows.append(
             f'<div class="row{" target" if index in marks else ""}"><span class="name">{escape(names[index])}{mark}</span>'
             f'<span class="track"><span class="bar" style="width:{100 * share:.1f}%"></span></span>'
-            f'<span class="share">{_percent(share)}</span></div>')
+            f'<span class="share">{percent(share)}</span></div>')
     return "".join(rows)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share >= 0.0005 else "&lt; 0.1 %"
+def percent(share: float) -> str:
+    """A probability (0 to 1), or a difference of two, as HTML; what rounds to nothing says so."""
+    return f"{100 * share:.1f} %".replace("-", "\u2212") if abs(share) >= 0.0005 or share == 0 else "&lt; 0.1 %"

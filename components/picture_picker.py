@@ -12,12 +12,11 @@ import streamlit as st
 from PIL import Image
 
 import explainers as ex
+from components import uploading
 
 PARAMETER = "picture"
 FIRST = ("star-heart",)  # shown until another is chosen, if the network was trained for it
 UPLOAD = "upload-"  # an uploaded picture's name is this and the start of its digest
-UPLOADER_TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp"]
-UPLOADER_MB = 20
 THUMBNAIL = 56
 
 
@@ -44,11 +43,10 @@ def pick(kind: str) -> Picture:
     chosen = _chosen(offered, samples)
     _gallery(offered, chosen)
     st.file_uploader(
-        "Upload pictures", type=UPLOADER_TYPES, accept_multiple_files=True, key="uploaded_files", on_change=_read_uploads,
-        max_upload_size=UPLOADER_MB,
+        "Upload pictures", type=uploading.TYPES, accept_multiple_files=True, key="uploaded_files", on_change=_read_uploads,
+        max_upload_size=uploading.MEGABYTES,
         help="PNG, JPEG, WebP, GIF or BMP. Pictures stay in memory and are never written to disk.")
-    for line in st.session_state.get("upload_errors", ()):
-        st.error(line)
+    uploading.complain(st.session_state.get("upload_errors", ()))
     _explain_missing_upload(uploads)
     for note in chosen.notes:
         st.caption(note)
@@ -116,26 +114,18 @@ def _read_uploads() -> None:
     """Take over what was uploaded. The newest good picture is chosen; each bad file gets one line."""
     uploads: dict[str, Picture] = st.session_state.setdefault("uploads", {})
     seen_files: set[str] = st.session_state.setdefault("read_files", set())
-    errors = []
+    errors: list[str] = []
     for file in st.session_state.uploaded_files:
         if file.file_id in seen_files:
             continue
         seen_files.add(file.file_id)
-        try:
-            read = ex.read_picture(file.getvalue())
-        except ex.ExplainerError as error:
-            errors.append(f"{plain(file.name)}: {error}")
+        read = uploading.read(file, errors)
+        if read is None:
             continue
         name = UPLOAD + ex.digest(read.image)[:12]
-        uploads[name] = Picture(name, plain(file.name), read.image, read.notes)
+        uploads[name] = Picture(name, uploading.plain(file.name), read.image, read.notes)
         st.query_params[PARAMETER] = name
     st.session_state.upload_errors = errors
-
-
-def plain(name: str) -> str:
-    """A file's name, shortened, without anything that Markdown could read as markup."""
-    kept = "".join(letter if letter.isalnum() or letter in " .-" else " " for letter in name)
-    return kept if len(kept) <= 40 else kept[:24] + " ... " + kept[-12:]
 
 
 def _explain_missing_upload(uploads: dict[str, Picture]) -> None:

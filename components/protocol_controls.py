@@ -38,7 +38,8 @@ def draw(workspace: Workspace) -> dict[str, Any]:
                                       bind="query-params", help="Softmax: the classes share one whole. Sigmoid: each class for "
                                                                 "itself, for networks trained with several labels.")
         labels = _labels(workspace) if protocol == "dmbp" else ()
-    st.caption(PROTOCOLS[protocol].says)
+    otherwise = bool(step) or resolution is not None or start != OWN or end != OWN
+    st.caption(f"{f'Chosen otherwise above; {title} itself: ' if otherwise else ''}{PROTOCOLS[protocol].says}")
     own = PROTOCOLS[protocol].insertion, PROTOCOLS[protocol].deletion
     baseline = BASELINES.get(start, own[0]), BASELINES.get(end, own[1])
     return {"protocol": protocol, "baseline": baseline, "step": int(step) if step else None, "resolution": resolution,

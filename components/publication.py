@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components import colour
-from components.colour import Shown, blended
-from components.heatmaps import OPACITY, columns_for, number_in_words
+from components.colour import Shown, blended, over
+from components.heatmaps import columns_for, number_in_words
 
 DPI = 300
 SIDE, GAP, TITLE, BAR, CAPTION = 1.75, 0.16, 0.2, 0.3, 0.22  # inches: a panel, between panels, above, below, at the bottom
@@ -27,14 +26,12 @@ def figure(seen: Image.Image, titles: Sequence[str], shown: Sequence[Shown], bac
     width = columns * SIDE + (columns + 1) * GAP
     height = rows * (TITLE + SIDE + BAR) + CAPTION
     made = Figure(figsize=(width, height), dpi=DPI)
-    under = colour.backdrop(seen, backdrop)
-    under = np.full((seen.height, seen.width, 3), 255, np.uint8) if under is None else np.asarray(under)
     for place, (title, one) in enumerate(zip(["Input", *titles], [None, *shown], strict=True)):
         row, column = divmod(place, columns)
         left = GAP + column * (SIDE + GAP)
         bottom = height - row * (TITLE + SIDE + BAR) - TITLE - SIDE
         axis = made.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
-        axis.imshow(np.asarray(seen) if one is None else blended(one, under, OPACITY), interpolation="nearest")
+        axis.imshow(np.asarray(seen) if one is None else over(one, seen, backdrop), interpolation="nearest")
         axis.set_axis_off()
         made.text(left / width, (bottom + SIDE + 0.05) / height, title, fontsize=8)
         if one is not None:
@@ -51,7 +48,7 @@ def colour_bar(axis: Any, one: Shown) -> None:
     low, high = one.range
     levels = np.linspace(low, high, 256, dtype=np.float32)[None]
     ramp = Shown(levels, levels, one.limit, one.diverging, one.floor)
-    axis.imshow(blended(ramp, np.full((1, 256, 3), 255, np.uint8), OPACITY), aspect="auto", extent=(low, high, 0, 1))
+    axis.imshow(blended(ramp, np.full((1, 256, 3), 255, np.uint8)), aspect="auto", extent=(low, high, 0, 1))
     ticks = [low, (low + high) / 2, high]
     axis.set_xticks(ticks, [number_in_words(tick) for tick in ticks], fontsize=6)
     for label, side in zip(axis.get_xticklabels(), ("left", "center", "right"), strict=True):

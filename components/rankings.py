@@ -22,7 +22,12 @@ def verdict(found: Sequence[Measured]) -> None:
                  f"{real[0].job.method.title} beats the random control on this picture, by insertion and by deletion."]
         st.html(f'<p class="verdict">{lines[0]}</p>')
     elif lines:
-        st.html('<div class="verdict warned">' + "".join(f"<p>{escape(line)}</p>" for line in lines) + "</div>")
+        warn(lines)
+
+
+def warn(lines: Sequence[str]) -> None:
+    """Sentences with the mark of a warning: what a person must know before trusting the numbers."""
+    st.html('<div class="verdict warned">' + "".join(f"<p>{escape(line)}</p>" for line in lines) + "</div>")
 
 
 def complaints(found: Sequence[Measured]) -> list[str]:

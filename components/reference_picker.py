@@ -8,13 +8,12 @@ from pathlib import Path
 import streamlit as st
 
 import explainers as ex
-from components.picture_picker import UPLOADER_MB, UPLOADER_TYPES, plain
+from components import session, uploading
 from components.session import Sight
 from explainers.data.reference import ReferenceSet, default, from_pictures, own_folder
 
 UPLOADED, FOLDER = "Uploaded pictures", "Folder of the server"
 MOST_PICTURES = 1000
-MOST_COMPLAINTS = 4
 KEPT = "reference_set"
 
 
@@ -39,35 +38,24 @@ def pick(network: ex.Classifier, sight: Sight, methods: Sequence[str]) -> Refere
 def _uploaded(network: ex.Classifier) -> ReferenceSet | None:
     """The uploader; each bad file gets a line."""
     files = st.file_uploader(
-        "Reference pictures", type=UPLOADER_TYPES, accept_multiple_files=True, key="reference_files", max_upload_size=UPLOADER_MB,
-        label_visibility="collapsed", help=f"From two to {MOST_PICTURES} pictures. They stay in memory and are never written to disk.")
+        "Reference pictures", type=uploading.TYPES, accept_multiple_files=True, key="reference_files",
+        max_upload_size=uploading.MEGABYTES, label_visibility="collapsed",
+        help=f"From two to {MOST_PICTURES} pictures. They stay in memory and are never written to disk.")
     if not files:
         return None
     key = (network.fingerprint, tuple(file.file_id for file in files))
-    if st.session_state.get(KEPT, (None,))[0] != key:
-        st.session_state[KEPT] = (key, *_read(network, files[:MOST_PICTURES]))
-    _, found, complaints = st.session_state[KEPT]
+    found, complaints = session.last(KEPT, key, lambda: _read(network, files[:MOST_PICTURES]))
     if len(files) > MOST_PICTURES:
         complaints = [f"Only the first {MOST_PICTURES} of {len(files)} pictures are used.", *complaints]
-    for line in complaints[:MOST_COMPLAINTS]:
-        st.error(line)
-    if len(complaints) > MOST_COMPLAINTS:
-        st.error(f"{len(complaints) - MOST_COMPLAINTS} more files cannot be used, for reasons like these.")
+    uploading.complain(complaints)
     return found
 
 
 def _read(network: ex.Classifier, files: Sequence) -> tuple[ReferenceSet | None, list[str]]:
     complaints: list[str] = []
-
-    def readable():
-        for file in files:
-            try:
-                yield ex.read_picture(file.getvalue()).image
-            except ex.ExplainerError as error:
-                complaints.append(f"{plain(file.name)}: {error}")
-
+    pictures = (read.image for file in files if (read := uploading.read(file, complaints)))
     try:
-        return from_pictures(network, readable(), "uploaded pictures"), complaints
+        return from_pictures(network, pictures, "uploaded pictures"), complaints
     except ex.ExplainerError as error:
         return None, [*complaints, str(error)]
 

@@ -79,6 +79,12 @@ def job_for(workspace: Workspace, method: Method, params: dict[str, Any]) -> Job
     return Job(method, params, cost=cost, found=found)
 
 
+def request(workspace: Workspace, job: Job) -> ex.Request:
+    """The map that the job stands for, as the engine names it."""
+    return session.engine().request(workspace.network, workspace.sight.x, job.method.key, target=workspace.explained,
+                                    seed=workspace.seed, reference=workspace.reference, **job.params)
+
+
 def plan(workspace: Workspace, jobs: Sequence[Job]) -> Plan:
     """Decide what runs now: everything if it was asked for, else what is cheap, the cheapest first."""
     fitted_on = workspace.reference.identity if workspace.reference else ""
@@ -125,12 +131,12 @@ def run_one(workspace: Workspace, job: Job, report: Report) -> Job:
     return replace(job, found=found)
 
 
-def offer(place: str, key: str, what: str, passes: Passes, seconds: float) -> None:
-    """The button of what waits at a gate, and what it costs."""
+def offer(place: str, key: str, what: str, passes: Passes, seconds: float, fits: bool = False) -> None:
+    """The button of what waits at a gate, and what it costs; ``fits`` if that leaves out the fit of a method."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"offer-{place}"):
         st.button(f"{what}, about {seconds_in_words(seconds)}", key=f"run-{place}", type="primary", on_click=gate.ask,
                   args=(place, key), help="Runs what is not yet known. What is estimated at three seconds or less runs by itself.")
-        st.caption(f"{passes_in_words(passes)}{'. Stopped.' if gate.stopped(place, key) else ''}")
+        st.caption(f"{passes_in_words(passes)}{', after a fit' if fits else ''}{'. Stopped.' if gate.stopped(place, key) else ''}")
 
 
 def passes_in_words(passes: Passes) -> str:
@@ -141,7 +147,7 @@ def passes_in_words(passes: Passes) -> str:
 
 def _count(number: float) -> str:
     """Passes may be parts of one: two decimals then, and never a plain zero."""
-    return f"{number:,.0f}" if float(number).is_integer() or number >= 100 else f"{max(number, 0.01):.2f}".rstrip("0")
+    return f"{number:,.0f}" if float(number).is_integer() or number >= 100 else f"{max(number, 0.01):.2f}".rstrip("0").rstrip(".")
 
 
 def seconds_in_words(seconds: float) -> str:

@@ -51,6 +51,7 @@ class Row:
 
     @property
     def found(self) -> list[metric.Step]:
+        """The steps whose map is there."""
         return [step for step in self.steps if isinstance(step, metric.Step)]
 
 
@@ -65,9 +66,11 @@ def controls(workspace: Workspace) -> Question:
             "Drawn", list(DRAWN), default="As new", required=True, key="drawn", bind="query-params",
             help="As new: as a layer starts before training, norms back to the identity. Permuted: each layer's own values in another "
                  "order. Normal: from a normal distribution with the spread of the layer's values.")]
+        few = len(metric.schedule(workspace.network, "cascading", MOST)) <= FEWEST  # no choice is left: all stages are shown
         wanted = st.slider("Stages at most", FEWEST, MOST, 8, key="stages", bind="query-params", width=150,
-                           disabled=mode == "last_layer",
-                           help="Layers are grouped into this many stages, blocks kept whole. A small network has fewer.")
+                           disabled=few or mode == "last_layer",
+                           help="Layers are grouped into this many stages, blocks kept whole. Off where the network has no more than "
+                                f"{FEWEST}.")
         seed = st.number_input("Seed of the draw", 0, LARGEST_SEED, 0, key="draw_seed", bind="query-params", width=130,
                                help="The same seed draws the same weights. The methods' own seed is in the sidebar.")
     return Question(mode, how, int(seed), metric.schedule(workspace.network, mode, wanted))
@@ -82,8 +85,12 @@ def rows(workspace: Workspace, question: Question, jobs: Sequence[Job]) -> list[
 
 
 def maps(workspace: Workspace) -> tuple[Job, ...]:
-    """The methods' settings, and their maps of the intact network as far as they are cheap."""
+    """The methods' settings, and their maps of the intact network as far as they are cheap. Ends the page where none can be made."""
     planned, lines = comparison.settings(workspace)
+    if all(job.trouble for job in planned.jobs):
+        st.info("None of the chosen methods can explain this network: choose others in the sidebar." if planned.jobs else
+                "Choose at least one method in the sidebar.")
+        st.stop()
     with st.container():  # the bar comes and goes in a place of its own: what follows must not move, or it is seen twice for a while
         jobs = comparison.quietly(workspace, planned, lines)
         for job in jobs:
@@ -99,7 +106,7 @@ def run(workspace: Workspace, question: Question, found: Sequence[Row], reveal: 
     if not missing:
         return found
     key = repr((question.how, question.seed, [change.title for change in question.changes], question.mode,
-                [_request(workspace, row.job).key for row in found]))
+                [runs.request(workspace, row.job).key for row in found]))
     compared = COMPARE_SECONDS * workspace.network.input_size[0] ** 2
     seconds = sum(len(row.missing) * (row.job.cost.seconds + compared) + (0 if row.job.found else row.job.cost.seconds)
                   for row in missing)
@@ -117,7 +124,7 @@ def run(workspace: Workspace, question: Question, found: Sequence[Row], reveal: 
 def _offer(missing: Sequence[Row], key: str, seconds: float) -> None:
     """The button, and what the run takes: in passes, in seconds, and in fits."""
     count = sum(len(row.missing) for row in missing)
-    passes = sum((_times(row.job.cost.passes, len(row.missing) + (row.job.found is None)) for row in missing), ex.Passes())
+    passes = sum((row.job.cost.passes * (len(row.missing) + (row.job.found is None)) for row in missing), ex.Passes())
     networks = len({place for row in missing for place in row.missing})
     what = f"{count} map{'s' if count > 1 else ''} on {networks} network{'s' if networks > 1 else ''}"
     runs.offer(PLACE, key, f"Draw weights anew, {what}", passes, seconds)
@@ -126,10 +133,6 @@ def _offer(missing: Sequence[Row], key: str, seconds: float) -> None:
         titles, verb = " and ".join(row.job.method.title for row in fitted), "fits its" if len(fitted) == 1 else "fit their"
         st.caption(f"{titles} {verb} statistics again on each of the randomised networks. That comes on top of the estimate and can "
                    "take longer than the maps.")
-
-
-def _times(passes: ex.Passes, count: int) -> ex.Passes:
-    return ex.Passes(passes.forward * count, passes.backward * count)
 
 
 def _compute(workspace: Workspace, question: Question, found: list[Row], report: Any, reveal: Callable[[Sequence[Row]], None]) -> None:
@@ -201,12 +204,7 @@ def _failures() -> dict[str, str]:
 def _facts(workspace: Workspace, question: Question, job: Job, change: metric.Change) -> tuple[Any, ...]:
     """All that decides a step: the intact network's map, and the weights that are drawn."""
     names = sorted(name for stage in change.stages for name in stage.parameters)
-    return VERSION, _request(workspace, job).key, tuple(names), question.how, question.seed
-
-
-def _request(workspace: Workspace, job: Job) -> ex.Request:
-    return session.engine().request(workspace.network, workspace.sight.x, job.method.key, target=workspace.explained,
-                                    seed=workspace.seed, reference=workspace.reference, **job.params)
+    return VERSION, runs.request(workspace, job).key, tuple(names), question.how, question.seed
 
 
 def predictions(found: Sequence[Row]) -> list[metric.Predictions | None]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from html import escape
-from io import BytesIO, StringIO
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ import streamlit as st
 from components import colour, display_controls, exports
 from components.colour import Display
 from components.filmstrip import NAMES
-from components.heatmaps import OPACITY
 from components.sanity_checks import Question, Row
 from components.scrub import number
 from components.workspace import Workspace
@@ -82,27 +79,22 @@ def downloads(workspace: Workspace, question: Question, found: Sequence[Row], di
         ("Settings (JSON)", "json", "application/json", lambda: settings(workspace, question, found, display),
          "Network, picture, target, every parameter, the stages and the seed of the draw."),
     )
-    with st.container(key="downloads", horizontal=True, gap="small"):
-        for label, ending, kind, make, told in files:
-            st.download_button(label, make, file_name=f"{name}.{ending}", mime=kind, key=f"download-{ending}", help=told,
-                               on_click="ignore")
+    exports.buttons(files, name)
 
 
 def numbers(found: Sequence[Row]) -> bytes:
     """The steps as CSV; a measure that cannot be told is empty."""
-    lines = StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["method", "step", "stage", *metric.SIMILARITIES, "probability_before", "probability", "logit_rank", "top_before",
-                     "top", "flags"])
+    lines = [["method", "step", "stage", *metric.SIMILARITIES, "probability_before", "probability", "logit_rank", "top_before",
+              "top", "flags"]]
     for row in found:
         for place, step in enumerate(row.steps, 1):
             if isinstance(step, metric.Step):
                 moved = step.predictions
                 values = [getattr(step.distances, key) for key in metric.SIMILARITIES] + [moved.probability_before, moved.probability,
                                                                                          moved.rank]
-                told = ["" if np.isnan(value) else f"{value:.6g}" for value in values]
-                writer.writerow([row.job.method.key, place, step.title, *told, moved.top_before, moved.top, "; ".join(step.flags)])
-    return lines.getvalue().encode()
+                lines.append([row.job.method.key, place, step.title, *map(exports.cell, values), moved.top_before, moved.top,
+                              "; ".join(step.flags)])
+    return exports.csv_of(lines)
 
 
 def settings(workspace: Workspace, question: Question, found: Sequence[Row], display: Display) -> bytes:
@@ -111,7 +103,7 @@ def settings(workspace: Workspace, question: Question, found: Sequence[Row], dis
     facts["weights"] = {"randomised": question.mode, "drawn": question.how, "seed": question.seed, "stages": [
         {"title": change.title, "parameters": [name for stage in change.stages for name in stage.parameters]}
         for change in question.changes]}
-    return json.dumps(facts, indent=2).encode()
+    return exports.json_of(facts)
 
 
 def figure(workspace: Workspace, question: Question, found: Sequence[Row], display: Display) -> bytes:
@@ -122,7 +114,6 @@ def figure(workspace: Workspace, question: Question, found: Sequence[Row], displ
     columns, line = len(question.changes) + 1, SIDE + 0.42
     width, height = LEFT + columns * (SIDE + GAP), TOP + len(ready) * line + 0.2
     made = Figure(figsize=(width, height), dpi=DPI)
-    under = colour.backdrop(workspace.sight.seen, display.backdrop)
     for place, title in enumerate(["As learned", *(change.title for change in question.changes)]):
         kind, _, layers = title.partition(" (")
         made.text((LEFT + place * (SIDE + GAP)) / width, 1 - 0.42 / height, f"{kind}\n{layers.rstrip(')')}", fontsize=6, va="center")
@@ -132,11 +123,10 @@ def figure(workspace: Workspace, question: Question, found: Sequence[Row], displ
         cells = [(row.job.found.heatmap(), None)] + [(step.heatmap, step) for step in row.steps if isinstance(step, metric.Step)]
         at = [0] + [place for place, step in enumerate(row.steps, 1) if isinstance(step, metric.Step)]
         shown = colour.prepare([(heatmap, row.job.found.signed) for heatmap, _ in cells], display)
-        for place, one, (heatmap, step) in zip(at, shown, cells, strict=True):
+        for place, one, (_, step) in zip(at, shown, cells, strict=True):
             left = LEFT + place * (SIDE + GAP)
             axis = made.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
-            ground = np.full((*heatmap.shape, 3), 255, np.uint8) if under is None else np.asarray(under)
-            axis.imshow(colour.blended(one, ground, OPACITY), interpolation="nearest")
+            axis.imshow(colour.over(one, workspace.sight.seen, display.backdrop), interpolation="nearest")
             axis.set_axis_off()
             if step is not None:
                 told = [f"{name} {number(getattr(step.distances, key))}" for key, name in NAMES.items()

@@ -39,7 +39,7 @@ def draw(workspace: Workspace, found: Sequence[Measured], terms: Terms) -> None:
 def panels(found: Sequence[Measured]) -> list[Panel]:
     """Insertion on the left, deletion on the right; the legend has both AUCs."""
     def name(one: Measured) -> str:
-        return f"{one.title}  {one.found.insertion_auc:.3f}, {one.found.deletion_auc:.3f}"
+        return f"{one.title}  {one.found.insertion_auc:.3f}, {one.found.deletion_auc:.3f}".replace(" -", " \u2212")
 
     def lines(which: str) -> tuple[Curve, ...]:
         ordered = sorted(found, key=lambda one: -one.found.difference)
@@ -87,9 +87,7 @@ def _top(workspace: Workspace, top: metric.Top, point: int) -> str:
 
 
 def _source(workspace: Workspace, composite: Any) -> str:
-    pixels = workspace.network.preprocessing.pixels(composite)[0].cpu().numpy()
-    levels = (255 * pixels).round().astype(np.uint8).transpose(1, 2, 0)
-    image = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+    image = workspace.network.preprocessing.picture(composite[0])
     if image.width < SHOWN // 2:
         factor = -(-SHOWN // image.width)
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

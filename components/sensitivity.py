@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +13,8 @@ import numpy as np
 import streamlit as st
 
 import explainers as ex
-from components import curves, gate, session
-from components.rankings import CHANCE
+from components import curves, exports, gate, session
+from components.rankings import CHANCE, warn
 from components.runs import Job, offer
 from components.workspace import Workspace
 from explainers.metrics import sensitivity_n as metric
@@ -42,6 +40,7 @@ class Settings:
 
     @property
     def passes(self) -> int:
+        """Images forward: one a mask."""
         return len(self.counts) * self.masks
 
 
@@ -155,7 +154,7 @@ def _words(jobs: Sequence[Job], found: Sequence[metric.SensitivityN], what: str)
             lines.append(f"{job.method.title} does not beat the random control here: its mean is {_number(one.mean)}, and random "
                          f"maps stay below {_number(chance)} in 39 of 40 cases.")
     if lines:
-        st.html('<div class="verdict warned">' + "".join(f"<p>{escape(line)}</p>" for line in lines) + "</div>")
+        warn(lines)
     st.caption(
         f"Each point: {found[0].masks} random sets of n {what}, the same for all maps; the network sees the training mean where they "
         "were. The grey band is where 95 % of the points of a map without any relation would lie. Where the sums or the drops are all "
@@ -166,6 +165,4 @@ def table(jobs: Sequence[Job], found: Sequence[metric.SensitivityN]) -> bytes:
     """The curves as CSV: n, and each map's correlation."""
     rows = [["n", *(job.method.key for job in jobs)]]
     rows += [[count, *(float(one.correlation[place]) for one in found)] for place, count in enumerate(found[0].counts.tolist())]
-    made = io.StringIO()
-    csv.writer(made, lineterminator="\n").writerows(rows)
-    return made.getvalue().encode()
+    return exports.csv_of(rows)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -13,6 +14,7 @@ from PIL import Image
 
 import explainers as ex
 
+T = TypeVar("T")
 CACHE_FOLDER = "EXPLORER_CACHE"  # where maps are kept between starts; "off" keeps them in memory alone
 
 
@@ -49,3 +51,11 @@ def sight(fingerprint: str, digest: str, _net: ex.Classifier, _image: Image.Imag
     """Show a picture to a network, once for each pair of ``fingerprint`` and ``digest``."""
     x = _net.preprocess(_image)
     return Sight(x, _net.seen(_image), _net.crop_box(_image.size), _net.predict(x)[0].cpu().numpy())
+
+
+def last(place: str, key: Any, make: Callable[[], T]) -> T:
+    """What ``make`` returns for ``key``, made once: the session holds one result a place, and another key replaces it."""
+    kept = st.session_state.get(place)
+    if kept is None or kept[0] != key:
+        kept = st.session_state[place] = (key, make())
+    return kept[1]

@@ -10,7 +10,7 @@ import streamlit as st
 
 from components import curves
 from components.filmstrip import NAMES
-from components.heatmaps import INK, MUTED
+from components.heatmaps import MUTED
 from components.sanity_checks import Question, Row, predictions, similarity
 
 HEIGHT, BELOW, ENTRY = 380, 92, 24  # pixels: the figure, the stages' names under the axes, a line of the legend
@@ -29,7 +29,6 @@ def draw(question: Question, found: Sequence[Row], measure: str) -> None:
 
 def figure(question: Question, found: Sequence[Row], measure: str) -> dict[str, Any]:
     """Left the likeness of the maps to those as learned, right the probability of the class and the logits' rank correlation."""
-    ink = INK.get(st.context.theme.type, INK["light"])
     alone = question.mode == "independent"
     first = 1 if alone else 0
     ticks = ([] if alone else [LEARNED]) + [_short(change.title) for change in question.changes]
@@ -41,14 +40,12 @@ def figure(question: Question, found: Sequence[Row], measure: str) -> dict[str, 
     if known:
         share = np.array([one.probability if one else np.nan for one in moved])
         rank = np.array([one.rank if one else np.nan for one in moved])
-        traces += [_line(x, _led(share, known.probability_before, alone), "Probability of the class", ink, "solid", "2", alone),
+        traces += [_line(x, _led(share, known.probability_before, alone), "Probability of the class", curves.ink(), "solid", "2",
+                         alone),
                    _line(x, _led(rank, 1.0, alone), "Rank of all logits", MUTED, "dash", "2", alone)]
     values = [value for trace in traces for value in trace["y"] if value is not None]
     low = min([0.0, *values])
-    layout: dict[str, Any] = {
-        "height": max(HEIGHT, BELOW + ENTRY * (len(found) + 2)), "margin": {"l": curves.AXIS, "r": 4, "t": 30, "b": BELOW},
-        "hovermode": "x unified", "dragmode": "zoom", "hoverlabel": {"namelength": -1}, "annotations": [],
-        "legend": {"x": 1.01, "y": 1.02, "yanchor": "top", "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}}
+    layout = curves.panels_layout(max(HEIGHT, BELOW + ENTRY * (len(found) + 2)), BELOW)
     panels = (("", 0.0, 0.56, f"{NAMES[measure]} with the map as learned", "lower: it follows the weights"),
               ("2", 0.63, 1.0, "The predictions", "line: probability of the class, dashes: rank of all logits"))
     for axis, left, right, title, told in panels:
@@ -57,9 +54,7 @@ def figure(question: Question, found: Sequence[Row], measure: str) -> dict[str, 
                              "range": [first - 0.15, len(question.changes) + 0.15], "zeroline": False, "showgrid": False,
                              "tickfont": {"size": 11}},
             f"yaxis{axis}": {"anchor": f"x{axis}", "range": [low - 0.03, 1.03], "zeroline": low < 0, "nticks": 6}}
-        layout["annotations"].append({
-            "text": f'<b>{title}</b>  <span style="color:{MUTED}">{told}</span>', "x": left, "xanchor": "left", "y": 1, "yshift": 4,
-            "yanchor": "bottom", "xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 13, "color": ink}})
+        layout["annotations"].append(curves.heading(title, told, left))
     return {"data": traces, "layout": layout}
 
 

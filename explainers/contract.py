@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from explainers.context import Context
     from explainers.networks.classifier import Classifier
-    from explainers.running import Context
 
 Target = int | tuple[int, int]
 """A class index, or ``(a, b)`` for the contrast logit a - logit b."""
@@ -53,6 +53,9 @@ class Passes:
 
     def __sub__(self, other: Passes) -> Passes:
         return Passes(self.forward - other.forward, self.backward - other.backward)
+
+    def __mul__(self, times: float) -> Passes:
+        return Passes(self.forward * times, self.backward * times)
 
 
 @dataclass(frozen=True)

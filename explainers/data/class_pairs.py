@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from explainers.contract import Cancelled, ExplainerError
+from explainers.contract import ExplainerError
 from explainers.data import digits, scenes
-from explainers.data.labelled import SCENES_SEED
+from explainers.data.labelled import SCENES_SEED, Told, tell
 from explainers.networks.classifier import Classifier
 
 
@@ -24,15 +23,14 @@ class ClassPairs:
     classes: tuple[tuple[int, int], ...]
 
 
-def scenes_pairs(network: Classifier, n: int, seed: int = 0, progress: Callable[[int, int, None], Any] | None = None) -> ClassPairs:
+def scenes_pairs(network: Classifier, n: int, seed: int = 0, progress: Told | None = None) -> ClassPairs:
     """n fresh scenes with two objects, which are the two classes; the first k are the set of k. Raises Cancelled."""
     images, classes = [], []
     for i in range(n):
         scene = scenes.draw(((SCENES_SEED + seed) << 32) + i, max(network.input_size), objects=2)
         images.append(network.preprocess(Image.fromarray(scene.image)).cpu())
         classes.append(tuple(scene.labels))
-        if progress is not None and progress(i + 1, n, None) is False:
-            raise Cancelled(f"stopped after {i + 1} of {n}")
+        tell(progress, i + 1, n)
     return ClassPairs(torch.cat(images), tuple(classes))
 
 
@@ -50,6 +48,6 @@ def pictures_pairs(network: Classifier, pictures: Sequence[Image.Image]) -> Clas
     return ClassPairs(images, tuple(likeliest(network, x) for x in images.split(1)))
 
 
-def likeliest(network: Classifier, x: Tensor, count: int = 2) -> tuple[int, ...]:
-    """The ``count`` most probable classes of one image (1, C, H, W), the first one first."""
-    return tuple(network.predict(x.to(network.device))[0].topk(count).indices.tolist())
+def likeliest(network: Classifier, x: Tensor) -> tuple[int, int]:
+    """The two most probable classes of one image (1, C, H, W), the first one first."""
+    return tuple(network.predict(x.to(network.device))[0].topk(2).indices.tolist())

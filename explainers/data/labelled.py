@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from explainers.data import scenes
 from explainers.networks.classifier import Classifier
 
 SCENES_SEED = 20_261_121  # a seed that no training, record, reference set or gallery uses; a person's seed is added to it
+
+Told = Callable[[int, int, None], Any]
+"""``progress(done, total, None)``; returning False, or raising, stops the drawing."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class LabelledSet:
         return network.preprocessing.normalise(pixels)
 
 
-def scenes_set(n: int, seed: int = 0, progress=None) -> LabelledSet:
+def scenes_set(n: int, seed: int = 0, progress: Told | None = None) -> LabelledSet:
     """n fresh scenes with one labelled object each, 128 pixels a side; the first k are the set of k.
 
     progress: called with (done, total, None) after every scene; returning False, or raising, stops. Raises Cancelled.
@@ -57,9 +61,14 @@ def scenes_set(n: int, seed: int = 0, progress=None) -> LabelledSet:
     for i in range(n):
         scene = scenes.draw(((SCENES_SEED + seed) << 32) + i, 128)
         pixels[i], labels[i] = scene.image.transpose(2, 0, 1), scene.labels[0]
-        if progress is not None and progress(i + 1, n, None) is False:
-            raise Cancelled(f"stopped after {i + 1} of {n}")
+        tell(progress, i + 1, n)
     return LabelledSet(f"{n} fresh scenes", f"scenes {n} {SCENES_SEED + seed}", torch.from_numpy(pixels), torch.from_numpy(labels))
+
+
+def tell(progress: Told | None, done: int, total: int) -> None:
+    """Say how far the drawing is. Raises Cancelled when the callback returns False."""
+    if progress is not None and progress(done, total, None) is False:
+        raise Cancelled(f"stopped after {done} of {total}")
 
 
 def pictures_set(network: Classifier, named: Iterable[tuple[str, Image.Image]]) -> LabelledSet:

@@ -284,6 +284,7 @@ class Answers:
         self._labels.append(probabilities[:, list(self.terms.labels)].double().cpu())
 
     def scores(self, places: Tensor) -> np.ndarray:
+        """(points,) float64: the target's probability, or the difference of a pair's, at these places."""
         return torch.cat(self._scores)[places].numpy()
 
     def label_scores(self, places: Tensor) -> np.ndarray:
@@ -291,6 +292,7 @@ class Answers:
         return torch.cat(self._labels)[places].numpy()
 
     def top(self, places: Tensor) -> Top:
+        """The most probable classes at these places."""
         values, classes = (torch.cat(column)[places].numpy() for column in zip(*self._top, strict=True))
         return Top(classes, values)
 

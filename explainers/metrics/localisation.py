@@ -63,6 +63,7 @@ class Localisation(Measures):
 
     @property
     def too_large(self) -> bool:
+        """Whether papers leave such an image out."""
         return self.area > LARGEST_AREA
 
 

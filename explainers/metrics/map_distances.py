@@ -85,14 +85,17 @@ class Prepared:
 
     @property
     def from_0_to_1(self) -> np.ndarray:
+        """(H, W) from its minimum, 0, to its maximum, 1."""
         return self._once("from_0_to_1", lambda: (self.scaled - self.scaled.min()) / np.ptp(self.scaled))
 
     @property
     def ranks(self) -> np.ndarray:
+        """(H W,) the rank of each signed value, centred on 0; equal values share their mean rank."""
         return self._once("ranks", lambda: _mean_ranks(self.scaled))
 
     @property
     def ranks_absolute(self) -> np.ndarray:
+        """(H W,) likewise of the magnitudes."""
         return self._once("ranks_absolute", lambda: _mean_ranks(np.abs(self.scaled)))
 
     @property

@@ -77,6 +77,7 @@ class Terms:
 
     @property
     def rules(self) -> Protocol:
+        """The protocol itself."""
         return PROTOCOLS[self.protocol]
 
     @property
@@ -103,6 +104,7 @@ class Terms:
         return np.append(np.arange(0, total, step), total)
 
     def cells_a_step(self, shape: tuple[int, int]) -> int:
+        """How many cells of a map of (rows, columns) change between two points."""
         return min(self.step or self.rules.step(*shape), shape[0] * shape[1])
 
     def passes(self, shapes: Sequence[tuple[int, int]]) -> Passes:

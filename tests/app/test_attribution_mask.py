@@ -128,8 +128,8 @@ def test_a_persons_own_pictures_are_labelled_by_their_names(open_app, few_scenes
     for name, data in files:
         uploader.upload(name, data)
     app = app.run()
-    said = app.warning[0].value.split("  \n")
-    assert len(app.warning) == 1 and len(said) == 2 and "not a picture" in said[1]
+    said = complaints(app)
+    assert len(said) == 2 and "not a picture" in said[1]
     assert said[0].startswith("zebra.png: ") and "must begin" in said[0]
     images = few_scenes.inputs(net)[:2]
     expected = masked_input_accuracy.measure(net, images, few_scenes.labels[:2], KEYS[0], 1).accuracy
@@ -202,3 +202,22 @@ def test_small_grey_pictures_and_contrasts_are_taken(open_app, view):
     app = open_app(PAGE, {"mask_view": view, "network": "Digits: CNN-M of MIP-IN", "against": "9", "methods": ["Gradient"],
                           "mask_iterations": "2"})
     assert not complaints(app) and "\u2212 9" in page_html(app) and " points</b>" in page_html(app)
+
+
+@pytest.mark.parametrize(("network", "told"), [("Digits: CNN-M of MIP-IN", True), ("Scenes: residual network", False)])
+def test_a_network_that_scenes_do_not_measure_is_told_so(open_app, network, told):
+    app = open_app(PAGE, {"mask_view": "A labelled set", "network": network})
+    assert any(f"For {network} choose My pictures." in one.value for one in app.caption) == told
+
+
+@pytest.mark.parametrize(("against", "axis"), [("None", "probability, %"), ("crown", "difference of probability, points")])
+def test_a_contrast_is_called_a_difference(open_app, monkeypatch, against, axis):
+    monkeypatch.setattr(gate, "FREE_SECONDS", float("inf"))
+    app = open_app(PAGE, {"bases": TWO[:1], "mask_iterations": "2", "against": against})
+    assert figure(app)["layout"]["yaxis"]["title"]["text"] == axis
+
+
+def test_a_class_that_was_never_first_is_not_said_to_have_been(open_app, monkeypatch):
+    monkeypatch.setattr(gate, "FREE_SECONDS", float("inf"))
+    told = page_html(open_app(PAGE, {"bases": TWO[:1], "mask_iterations": "2", "class": "crown"}))
+    assert f"crown is not the first choice after 2 masks: {TWO[0]} (it never was)" in told and "no longer" not in told

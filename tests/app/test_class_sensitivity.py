@@ -148,3 +148,10 @@ def test_downloads_hold_what_the_page_shows(open_app, monkeypatch):
                                                          seen["display"])))
     assert picture.width > picture.height > 600 and np.asarray(picture.convert("L")).std() > 10
     assert {one.limit for one in seen["shown"][0]} == {seen["shown"][0][0].limit}  # one scale a method
+
+
+@pytest.mark.parametrize(("method", "fits"), [("MIP-IN", True), ("Gradient", False)])
+def test_a_fit_that_the_estimate_leaves_out_is_said(open_app, monkeypatch, method, fits):
+    monkeypatch.setattr(gate, "FREE_SECONDS", -1.0)
+    app = opened(open_app, methods=method, seed=4321)
+    assert [one.value.endswith(", after a fit") for one in app.caption if " F" in one.value] == [fits, fits]

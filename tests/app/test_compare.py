@@ -127,6 +127,7 @@ def test_a_method_that_must_first_be_fitted_waits_however_cheap_its_map_is(open_
     app = open_app(query={"methods": ["Grad-CAM", "MIP-IN"], "network": "Digits: MLP-M of MIP-IN", "seed": "79"})
     assert "Waits for Explain." in words(app)
     assert any("after a fit" in caption.value for caption in app.caption)
+    assert next(one.label for one in app.button if one.key == "explain").endswith(" after a fit")
 
 
 def test_a_stopped_plan_runs_no_further_until_it_is_asked_for(open_app, engine, monkeypatch):
@@ -198,3 +199,9 @@ def test_hidden_pixels_are_not_drawn(open_app):
     z = maps(app)[0]["z"]
     values = np.frombuffer(base64.b64decode(z["bdata"]), dtype=z["dtype"])
     assert 0.45 < np.isnan(values).mean() < 0.55
+
+
+@pytest.mark.parametrize(("forward", "said"), [(1.003, "1 F"), (1.5, "1.5 F"), (0.001, "0.01 F"), (1527, "1,527 F")])
+def test_passes_are_said_without_a_dangling_point(forward, said):
+    """Markdown reads a line that begins with ``1. `` as a list."""
+    assert runs.passes_in_words(ex.Passes(forward)) == said

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import explainers as ex
 from app.reading import complaints, explained, page_html
 
 SECTIONS = {
@@ -33,15 +34,9 @@ def test_a_section_is_drawn_when_it_is_opened(open_app, title):
     app.run()
     assert not app.exception and not complaints(app)
     assert all(word in page_html(app) for word in expected), page_html(app)[-2000:]
-    traces = sum(extra.kind == "trace" for extra in _declared(key))
+    traces = sum(extra.kind == "trace" for extra in ex.methods()[key].shows)
     drawn = [json.loads(chart.proto.spec)["data"] for chart in app.get("plotly_chart")[charts:]]
     assert sum(map(len, drawn)) == traces
-
-
-def _declared(key):
-    import explainers as ex
-
-    return ex.methods()[key].shows
 
 
 def test_a_long_film_is_cut_to_a_few_pictures_with_the_first_and_the_last(open_app):

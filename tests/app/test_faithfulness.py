@@ -210,3 +210,17 @@ def test_the_downloads_hold_every_point_and_the_terms(monkeypatch):
     panels = scrub.panels(found)
     assert curve_exports.figure(panels, "a & b", False, "png")[:4] == b"\x89PNG"
     assert b"<svg" in curve_exports.figure(panels, "a & b", False, "svg")
+
+
+def test_without_a_method_one_line_asks_for_one(open_app):
+    app = open_app(PAGE, QUICK)
+    assert not app.info
+    app = widget(app, "multiselect", "methods").set_value([]).run()
+    assert [one.value.startswith("Choose at least one method") for one in app.info] == [True]
+
+
+@pytest.mark.parametrize(("terms", "otherwise"), [({"step": "112"}, True), ({"deletion": "black"}, True), ({}, False)])
+def test_the_protocol_is_not_claimed_for_what_was_chosen_otherwise(open_app, terms, otherwise):
+    app = open_app(PAGE, {"network": QUICK["network"], "methods": ["Gradient"], **terms})
+    said = next(one.value for one in app.caption if "one image row" in one.value)
+    assert said.startswith("Chosen otherwise above; RISE itself: ") == otherwise

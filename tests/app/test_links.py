@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+from conftest import ROOT
+
 import explainers as ex
-from app.reading import chosen_picture, maps, page_html, words
+from app.reading import chosen_picture, complaints, maps, page_html, words
 
 PROMISED = {
     "network": "Scenes: VGG with biases", "class": "umbrella", "against": "heart", "seed": "7", "controls": "true",
@@ -43,6 +46,37 @@ def test_nonsense_in_a_link_falls_back_to_the_defaults(open_app):
     assert not app.exception and app.session_state["network"] == "scenes_vgg" and app.session_state["seed"] == 0
 
 
-def test_every_page_opens_by_its_own_link(open_app):
-    assert "What is each method?" in page_html(open_app("methods"))
-    assert "Where did it look?" in page_html(open_app("compare"))
+PAGES = {  # each page's own settings as they stand in a link, and as the page reads them; nothing here takes long
+    "compare": ({"scale": "Shared"}, {"scale": "Shared"}),
+    "methods": ({}, {}),
+    "faithfulness": (
+        {"measurement": "Insertion and deletion", "protocol": "I-GOS", "cells": "7 \u00d7 7", "step": "12", "deletion": "black",
+         "output": "Sigmoid", "share": "30"},
+        {"protocol": "I-GOS", "cells": "7 \u00d7 7", "step": 12, "deletion": "black", "share": 30}),
+    "class_sensitivity": (
+        {"held_against": ["star", "heart", "cat"], "compared_by": "SSIM"},
+        {"held_against": ["star", "heart", "cat"], "compared_by": "ssim"}),
+    "sanity_checks": (
+        {"randomise": "Last layer only", "drawn": "Permuted", "draw_seed": "3", "likeness": "HOG"},
+        {"randomise": "Last layer only", "drawn": "Permuted", "draw_seed": 3, "likeness": "HOG"}),
+    "attribution_mask": (
+        {"bases": ["Guided Backpropagation"], "mask_iterations": "4", "mask_step": "2", "mask_line": "Logit", "mask_stretch": "false"},
+        {"bases": ["guided_backprop"], "mask_iterations": 4, "mask_step": 2, "mask_line": "Logit", "mask_stretch": False}),
+}
+QUESTIONS = {
+    "compare": "Where did it look?", "methods": "What is each method?", "faithfulness": "Does the network agree?",
+    "class_sensitivity": "Does the map follow the class?", "sanity_checks": "Does the map follow the weights?",
+    "attribution_mask": "What if it saw only that?"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_link_to_each_page_restores_its_settings(open_app, name):
+    link, state = PAGES[name]
+    app = open_app(name, {"methods": ["Gradient"], "seed": "7", **link})
+    assert QUESTIONS[name] in page_html(app) and app.session_state["seed"] == 7
+    assert {key: app.session_state[key] for key in state} == state
+    assert not complaints(app)
+
+
+def test_every_page_has_a_promised_link():
+    assert set(PAGES) == {path.stem for path in (ROOT / "pages").glob("*.py")}

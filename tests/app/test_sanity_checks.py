@@ -138,3 +138,21 @@ def test_the_downloads_say_everything(open_app, at_once, monkeypatch):
     facts = json.loads(kept["json"])
     assert facts["weights"]["randomised"] == "cascading" and len(facts["weights"]["stages"][2]["parameters"]) == 6
     assert kept["png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("methods", "line"), [([], "Choose at least one method"), (["grad_cam"], "None of the chosen methods")])
+def test_nothing_to_draw_is_one_line(open_app, methods, line):
+    app = open_app("sanity_checks", {"network": PAGE["network"], "methods": ["Gradient"]})
+    app = next(widget for widget in app.multiselect if widget.key == "methods").set_value(methods).run()
+    assert [one.value.startswith(line) for one in app.info] == [True] and 'class="strip"' not in page_html(app)
+
+
+@pytest.mark.parametrize(("network", "off"), [("Digits: MLP-M of MIP-IN", True), ("Scenes: VGG with biases", False)])
+def test_the_number_of_stages_is_off_where_it_changes_nothing(open_app, network, off):
+    app = open_app("sanity_checks", {"network": network, "methods": ["Gradient"]})
+    assert next(one for one in app.slider if one.key == "stages").disabled == off
+
+
+def test_the_probability_is_named_where_another_class_comes_first(open_app, at_once):
+    assert "p 0.97</span>" in strip(open_app("sanity_checks", {**PAGE, "class": "2"}))
+    assert "says 2</span>" in (found := strip(open_app("sanity_checks", {**PAGE, "class": "5"}))) and "p &lt; 0.01 for 5" in found

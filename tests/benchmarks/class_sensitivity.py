@@ -23,7 +23,7 @@ import explainers as ex
 from explainers.data.reference import from_pictures
 from explainers.metrics import class_sensitivity
 from explainers.metrics.map_distances import MEASURES, Average, average
-from tests.benchmarks.faithfulness import parse_method
+from tests.benchmarks.command_line import parse_method
 from tests.benchmarks.photographs import Ledger, Photograph, recognised
 
 PRICES = {

@@ -13,33 +13,14 @@ the differences to ``--against``, photograph by photograph. ``--results`` keeps 
 from __future__ import annotations
 
 import argparse
-import ast
 from pathlib import Path
 from typing import Any
 
 import explainers as ex
 from explainers.data.reference import from_pictures
 from explainers.metrics import insertion_deletion
+from tests.benchmarks.command_line import parse_measure, parse_method
 from tests.benchmarks.photographs import Ledger, Photograph, mean_and_error, recognised
-
-
-def parse_method(spec: str, resolution: int | None, side: int) -> tuple[str, dict[str, Any]]:
-    """``name:parameter=value,...`` into the method's key and its settings."""
-    name, _, settings = spec.partition(":")
-    r = "" if resolution is None else "input" if resolution == side else str(resolution)
-    values = {}
-    for pair in filter(None, settings.replace("{r}", repr(r)).split(",")):
-        key, _, value = pair.partition("=")
-        try:
-            values[key] = ast.literal_eval(value)
-        except ValueError:
-            values[key] = value
-    return name, values
-
-
-def parse_measure(spec: str) -> tuple[str, int | None]:
-    protocol, _, resolution = spec.partition("@")
-    return protocol, int(resolution) if resolution else None
 
 
 def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, given: argparse.Namespace, ledger: Ledger,

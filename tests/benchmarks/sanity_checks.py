@@ -24,7 +24,7 @@ import explainers as ex
 from explainers.contract import Target
 from explainers.metrics import map_distances, sanity_checks
 from explainers.networks.randomised import WAYS
-from tests.benchmarks.faithfulness import parse_method
+from tests.benchmarks.command_line import parse_method
 from tests.benchmarks.photographs import Ledger, Photograph, recognised
 
 HOW = {"last_layer": "normal", "cascading": "reinitialise", "independent": "reinitialise"}

@@ -113,7 +113,7 @@ def test_downloads_arrive(visit):
     arrays = np.load(BytesIO(files["npz"]))
     assert arrays["gradient.native"].shape == (3, 128, 128) and arrays["grad_cam.heatmap"].shape == (128, 128)
     settings = json.loads(files["json"])
-    assert list(settings["methods"]) == ["grad_cam", "gradient", "guided_backprop"] or len(settings["methods"]) == 3
+    assert set(settings["methods"]) == {"grad_cam", "gradient", "guided_backprop"}
 
 
 def test_stop_stops_and_keeps_what_is_there(visit):

@@ -1,0 +1,42 @@
+"""Uploaded pictures wherever they come in: the types that are taken, and one line for each file that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+import explainers as ex
+
+TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp"]
+MEGABYTES = 20
+MOST_COMPLAINTS = 4
+
+
+def read(file: Any, complaints: list[str]) -> ex.Picture | None:
+    """The picture in an uploaded file; None for one that cannot be read, with a line more among ``complaints``."""
+    try:
+        return ex.read_picture(file.getvalue())
+    except ex.ExplainerError as error:
+        complaints.append(complaint(file, error))
+        return None
+
+
+def complaint(file: Any, error: ex.ExplainerError) -> str:
+    """What is wrong with an uploaded file, after its name."""
+    return f"{plain(file.name)}: {error}"
+
+
+def complain(complaints: Sequence[str]) -> None:
+    """The first few lines, and how many more there would be."""
+    for line in complaints[:MOST_COMPLAINTS]:
+        st.error(line)
+    if len(complaints) > MOST_COMPLAINTS:
+        st.error(f"{len(complaints) - MOST_COMPLAINTS} more files cannot be used, for reasons like these.")
+
+
+def plain(name: str) -> str:
+    """A file's name, shortened, without anything that Markdown could read as markup."""
+    kept = "".join(letter if letter.isalnum() or letter in " .-" else " " for letter in name)
+    return kept if len(kept) <= 40 else kept[:24] + " ... " + kept[-12:]
