@@ -216,7 +216,7 @@ METHOD = Method(
     shows=(
         Extra("source", "Source signal", "signal", "What the logit alone rebuilds of the image, or of the top features."),
         Extra("layer", "Rebuilt", "text", "How far down the network is turned round."),
-        Extra("logit", "Logit of the image", "number", "The explained logit, or difference of two, which the source signal is made from."),
+        Extra("logit", "Logit of the image", "number", "The explained logit, or difference of two, that the signal is made from."),
         Extra("source_logit", "Logit of the source signal", "number", "The logit when the source signal is sent through the network."),
         Extra("percentage_change", "Change of the logit", "number", "Near 0 where the signal holds what the class is read from.",
               unit="%"),
