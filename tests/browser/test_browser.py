@@ -63,7 +63,7 @@ def test_a_cold_deep_link_brings_the_whole_app(visit, chromium, tmp_path, link, 
     """On a cold server Streamlit runs a linked page without app.py, unless the page takes care."""
     with server(tmp_path) as cold:
         page = visit(at=cold).go(link, wait=sign)
-        assert page.page.get_by_text("Use your own checkpoint").is_visible()
+        assert page.page.get_by_role("button", name="Use your own checkpoint").is_visible()
         assert page.page.get_by_role("link", name="Methods").first.is_visible()
         assert page.page.locator("[data-testid=stDialog]").count() == 0
 

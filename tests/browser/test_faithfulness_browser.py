@@ -42,7 +42,7 @@ def test_the_downloads_are_what_they_say(visit):
     page = open_curves(visit())
     for ending, begins in (("csv", b"method,curve,fraction,probability\n"), ("json", b"{")):
         with page.page.expect_download() as caught:
-            page.page.locator(f".st-key-curves-{ending} button").first.click()
+            page.page.locator(f".st-key-curve-download-{ending} button").first.click()
         with open(caught.value.path(), "rb") as file:
             assert file.read(len(begins)) == begins
 
