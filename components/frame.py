@@ -53,11 +53,10 @@ def entered() -> Iterator[None]:
 
 
 def _greet(place: DeltaGenerator) -> None:
-    """While torch is imported: a skeleton, and a figure of nothing that makes the browser fetch plotly meanwhile."""
+    """While torch is imported. The browser is left free: reading plotly takes it a second, and the first maps come as pictures."""
     with place.container(key="greeting"):
         st.skeleton(120)
         st.skeleton(360)
-        st.plotly_chart({"data": [{"type": "scatter"}], "layout": {"height": 10}}, key="warm-up")
 
 
 def enter() -> Workspace:

@@ -17,6 +17,10 @@ from components.heatmaps import columns_for
 PATIENCE = 0.4  # seconds before a former figure makes room: quick maps replace it without a flicker
 DRAWN = "figure_drawn"
 BAR_EVERY, PREVIEW_EVERY = 0.1, 1.0
+SWAP = """<style>
+.stMain:has(.st-key-maps .plot-container) .st-key-previews { display: none; }
+.stMain:not(:has(.st-key-maps .plot-container)) .st-key-maps { position: absolute; visibility: hidden; }
+</style>"""  # not in style.css, for while it is there every change of the page costs more
 SKELETON = {3: 345, 4: 255, 5: 200}  # pixels of a map that is to come, by the columns of the grid
 
 
@@ -24,7 +28,8 @@ SKELETON = {3: 345, 4: 255, 5: 200}  # pixels of a map that is to come, by the c
 class Progress:
     """Draws a bar and a grid of maps: at once where nothing is to be seen yet, else only when the run takes time.
 
-    The grid has a place of its own: a container that is filled twice in one run keeps what it held first.
+    The grid has a place of its own: a container that is filled twice in one run keeps what it held first. A session's first grid
+    stays until the browser has drawn the figure, for which it must first read plotly; a style then hides it.
     """
 
     plan: runs.Plan
@@ -35,6 +40,7 @@ class Progress:
     figure_place: DeltaGenerator
     begin: float = field(default_factory=time.monotonic)
     bar: DeltaGenerator | None = None
+    swap: DeltaGenerator | None = None
     slots: dict[str, DeltaGenerator] = field(default_factory=dict)
     finished_keys: list[str] = field(default_factory=list)
     last_bar: float = 0.0
@@ -65,10 +71,14 @@ class Progress:
 
     def fold(self) -> None:
         """Take the bar and the grid away: the figure comes."""
+        first = DRAWN not in st.session_state
         st.session_state[DRAWN] = True
         if self.bar is not None:
             self.bar_place.empty()
-            self.grid_place.empty()
+            if first:
+                self.swap.html(SWAP)
+            else:
+                self.grid_place.empty()
 
     def _unfold(self) -> None:
         with self.bar_place.container(horizontal=True, vertical_alignment="center"):
@@ -76,7 +86,8 @@ class Progress:
             st.button("Stop", key="stop-run", on_click=gate.stop, args=(runs.PLACE, self.plan.key),
                       help="Ends the run; the maps that are finished stay.")
         self.figure_place.empty()
-        with self.grid_place.container():
+        with self.grid_place.container(key="previews"):
+            self.swap = st.empty()
             columns = columns_for(len(self.plan.jobs) + 1)
             cells = [cell for _ in range(0, len(self.plan.jobs) + 1, columns) for cell in st.columns(columns, gap="small")]
         cells[0].markdown("**What the network sees**")

@@ -37,6 +37,8 @@ def test_the_start_page_paints_three_maps(visit):
         explain.click()
     page.page.wait_for_function(f"() => document.querySelectorAll('{PAINTED}').length === 3")
     assert all(source and source.startswith("data:image/png") for source in page.images())
+    first = page.page.locator(".st-key-previews")
+    assert first.count() <= 1 and not first.is_visible()  # the pictures that were there before the figure
 
 
 def test_a_real_file_is_uploaded_and_explained_by_three_methods(visit):
