@@ -81,13 +81,18 @@ class Remember(nn.Module):
         return torch.cat([total, -total], 1)
 
 
-def test_each_number_is_pearsons_of_the_images_that_the_network_saw():
+def remembering():
+    """A network that remembers its images, an image whose pixels are all above zero, and a map."""
     network = classifier(Remember(), side=8, classes=2)
     network.graph, network.module = None, Remember().eval()
     network.measure()
-    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)) + 0.5
-    heat = np.random.default_rng(2).normal(size=(8, 8))
     network.module.seen.clear()
+    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)) + 0.5
+    return network, x, np.random.default_rng(2).normal(size=(8, 8))
+
+
+def test_each_number_is_pearsons_of_the_images_that_the_network_saw():
+    network, x, heat = remembering()
     result = m.measure(network, x, heat, target=0, counts=(4, 20), masks=15)
     masked = torch.cat(network.module.seen)
     gone = (masked == 0).all(1).numpy()  # the pixels of x are all above zero
@@ -102,12 +107,7 @@ def test_each_number_is_pearsons_of_the_images_that_the_network_saw():
 
 
 def test_tiles_go_whole_and_their_attributions_are_summed():
-    network = classifier(Remember(), side=8, classes=2)
-    network.graph, network.module = None, Remember().eval()
-    network.measure()
-    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)) + 0.5
-    heat = np.random.default_rng(2).normal(size=(8, 8))
-    network.module.seen.clear()
+    network, x, heat = remembering()
     result = m.measure(network, x, heat, target=0, counts=(4,), masks=15, tile=3)  # 3 x 3 tiles, the last ones 2 pixels wide
     masked = torch.cat(network.module.seen)
     gone = (masked == 0).all(1).numpy()
