@@ -26,8 +26,9 @@ class _FreshReLU(nn.Module):
 
 
 def prepared(module: nn.Module) -> nn.Module:
-    """A copy that Captum can hook."""
+    """A copy that Captum can hook, with its batches laid out in memory as ours are: another layout rounds otherwise."""
     module = copy.deepcopy(module).eval()
+    module.register_forward_pre_hook(lambda _, batch: (batch[0].contiguous(memory_format=torch.channels_last),))
     for part in list(module.modules()):
         for name, child in list(part.named_children()):
             if isinstance(child, nn.ReLU):

@@ -93,6 +93,8 @@ class Classifier:
         An image counts as this part's ``share`` of a pass, and as much again when a gradient is sent back through it.
         """
         self._check(x, start)
+        if x.dim() == 4 and self.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)  # convolutions there are up to twice as quick
         if self.graph is None:
             if rules or start or stop:
                 raise ExplainerError(f"{self.title} has no graph to walk: {self.untraceable}.")

@@ -263,12 +263,13 @@ def test_the_shown_map_lies_where_the_mask_lay(patch):
     assert torch.allclose(torch.from_numpy(found.heatmap()), expected, atol=1e-6) and expected.max() > 0.01
 
 
-def test_the_plain_gradient_helps_where_no_step_is_accepted(toy, image):
-    settings = dict(target=0, points=4, iterations=5, l1=0.3, noise=0.0, resolution="7")
-    stuck = ex.explain(toy, 10 * image, "i_gos", **settings)
-    helped = ex.explain(toy, 10 * image, "i_gos", fallback=True, **settings)
+def test_the_plain_gradient_helps_where_no_step_is_accepted(patch):
+    network, x = patch
+    settings = dict(target=0, points=4, iterations=5, l1=2.0, noise=0.0, resolution="7")
+    stuck = ex.explain(network, x, "i_gos", **settings)
+    helped = ex.explain(network, x, "i_gos", fallback=True, **settings)
     assert not any(stuck.extras["accepted"]) and helped.extras["plain_gradient_in"]
-    assert helped.extras["loss"][-1] < stuck.extras["loss"][-1] - 2e-6
+    assert helped.extras["loss"][-1] < stuck.extras["loss"][-1] - 2e-5
     most = ex.methods()["i_gos"].passes(Params(points=4, iterations=5, fallback=True))
     plain = ex.methods()["i_gos"].passes(Params(points=4, iterations=5))
     assert stuck.passes == plain == ex.Passes(1 + 5 * 16, 20)
