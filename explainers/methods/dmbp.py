@@ -63,24 +63,48 @@ class Params:
 
 @dataclass(eq=False)
 class Unit:
-    """The ReLUs of one call. Positions are those in the flattened (C, h, w) output."""
+    """The ReLUs of one call, which number ``units``. They are counted as they lie in memory, so that none is moved to be counted."""
 
     output: Tensor  # (1, ...) of the ordinary pass: a gate is open where it is positive
-    capped: Tensor | None  # (1, ...) where a ReLU6 gave its constant; None for nowhere
-    arrived: Tensor  # (rows, ...): what the last masked walk brought
-    live: Tensor = field(init=False)  # positions of the open gates with a way to the logit
+    arrived: Tensor  # (rows, units): what the last masked walk brought
+    is_open: Tensor = field(init=False)  # (units,)
+    capped: Tensor | None = None  # (units,) where a ReLU6 gave its constant; None for nowhere
+    live: Tensor = field(init=False)  # the open gates with a way to the logit
     span: slice = field(init=False)  # where they lie among all live ones
-    mask: Tensor = field(init=False)  # (2, ...): sigma and 1 - sigma; 0 where nothing lives, and at capped ones
-    capped_live: Tensor = field(init=False)  # positions of the capped ones among the live
+    mask: Tensor = field(init=False)  # (2, units): sigma and 1 - sigma; 0 where nothing lives, and at capped ones
+    capped_live: Tensor = field(init=False)  # the capped ones among the live
     capped_span: slice = field(init=False)  # where they lie among all live ones
     caps: Tensor = field(init=False)  # (2, capped): 6 sigma and 6 (1 - sigma)
 
+    def __post_init__(self) -> None:
+        self._channels_last = self.output.dim() == 4 and self.output.is_contiguous(memory_format=torch.channels_last)
+        self.is_open, self.arrived = self.flat(self.output)[0] > 0, self.flat(self.arrived)
+
+    def flat(self, batch: Tensor) -> Tensor:
+        """(N, ...) to (N, units)."""
+        return (batch.movedim(1, -1) if self._channels_last else batch).reshape(len(batch), -1)
+
+    def shaped(self, flat: Tensor) -> Tensor:
+        """(N, units) to (N, ...)."""
+        if not self._channels_last:
+            return flat.view(len(flat), *self.output.shape[1:])
+        _, channels, height, width = self.output.shape
+        return flat.view(len(flat), height, width, channels).movedim(-1, 1)
+
     def masked(self, z: Tensor, rows: int) -> Tensor:
-        self.arrived = z
-        passed = (z * self.mask[:rows]).contiguous()
+        self.arrived = self.flat(z)
+        return self.masked_again(rows)
+
+    def masked_again(self, rows: int) -> Tensor:
+        """What leaves under the present masks, from what arrived last."""
+        passed = self.arrived * self.mask[:rows]
         if self.capped is not None:
-            passed.view(rows, -1).index_copy_(1, self.capped_live, self.caps[:rows])
-        return passed
+            passed.index_copy_(1, self.capped_live, self.caps[:rows])
+        return self.shaped(passed)
+
+    def weighted(self, gradient: Tensor, row: int) -> Tensor:
+        """A gradient (1, ...) on its way down through the mask."""
+        return self.shaped(self.flat(gradient) * self.mask[row])
 
 
 class _Way:
@@ -140,8 +164,9 @@ class Masked:
 
     def _record(self, call: Call, z: Tensor) -> Tensor:
         output = call.plain(z.detach())
-        capped = output >= CAP
-        unit = self.units[call.name] = Unit(output, capped if call.kind == "relu6" and capped.any() else None, z.detach())
+        unit = self.units[call.name] = Unit(output, z.detach())
+        if call.kind == "relu6" and (output >= CAP).any():
+            unit.capped = unit.flat(output)[0] >= CAP
         return _Relu.apply(z, output, unit, self._way)
 
     def _switch(self, call: Call, z: Tensor, *rest: Any) -> Tensor:
@@ -160,15 +185,14 @@ class Masked:
         met: list[tuple[Unit, Tensor]] = []
 
         def set_out(unit: Unit, gradient: Tensor) -> Tensor:
-            plus, minus, probe = gradient
+            plus, minus, probe = flat = unit.flat(gradient)
             logit = SURE * (((plus > 0) & (minus > 0)).float() - ((plus < 0) & (minus < 0)).float())
             factors = torch.empty(probe.shape).uniform_(0.5, 1.5, generator=generator).to(probe.device)
-            is_open = unit.output[0] > 0
-            slopes = is_open if unit.capped is None else is_open & ~unit.capped[0]
+            slopes = unit.is_open if unit.capped is None else unit.is_open & ~unit.capped
             unit.live, unit.capped_live = (
-                (is_open & (probe != 0) & kind).flatten().nonzero().flatten() for kind in (slopes, ~slopes))
-            met.append((unit, logit.flatten()))
-            return gradient * torch.stack([logit.sigmoid(), (-logit).sigmoid(), factors]) * slopes
+                (unit.is_open & (probe != 0) & kind).nonzero().flatten() for kind in (slopes, ~slopes))
+            met.append((unit, logit))
+            return unit.shaped(flat * torch.stack([logit.sigmoid(), (-logit).sigmoid(), factors]) * slopes)
 
         self._way.meet = set_out
         three = x.expand(3, -1, -1, -1).clone().requires_grad_(True)
@@ -189,7 +213,7 @@ class Masked:
         self._caps = torch.zeros(2, self.count - self._uncapped, device=self._x.device)
         for unit, place, span, capped_span in zip(units, places, spans, spans[len(units):], strict=False):
             unit.span, unit.capped_span = span, capped_span
-            unit.mask = self._masks[:, place].view(2, *unit.output.shape[1:])
+            unit.mask = self._masks[:, place]
             unit.caps = self._caps[:, capped_span.start - self._uncapped:capped_span.stop - self._uncapped]
         self._positions = torch.cat([u.live + place.start for u, place in zip(units, places, strict=True)])
 
@@ -203,7 +227,7 @@ class Masked:
         """[y+, y-], or [y+] for one row."""
         with torch.no_grad():
             first = self.units[self._first] if self._first else None
-            begin = first.masked(first.arrived, rows) if first else self._x.expand(rows, -1, -1, -1)
+            begin = first.masked_again(rows) if first else self._x.expand(rows, -1, -1, -1)
             logits = self._walk(begin, lambda call, z: self.units[call.name].masked(z, rows), self._switched, start=self._first)
             both = self.network.score(logits, self.target)
         return (both - self.output_bias).tolist()
@@ -213,12 +237,12 @@ class Masked:
         gradients, arrivals = torch.full((2, self.count), CAP, device=self._x.device)
 
         def collect(unit: Unit, gradient: Tensor) -> Tensor:
-            flat, arrived = gradient.flatten(), unit.arrived[min(row, len(unit.arrived) - 1)].flatten()
+            flat, arrived = unit.flat(gradient)[0], unit.arrived[min(row, len(unit.arrived) - 1)]
             torch.index_select(flat, 0, unit.live, out=gradients[unit.span])
             torch.index_select(arrived, 0, unit.live, out=arrivals[unit.span])
             if unit.capped is not None:
                 gradients[unit.capped_span] = flat[unit.capped_live]
-            return gradient * unit.mask[row]
+            return unit.weighted(gradient, row)
 
         self._way.meet = collect
         reached = torch.autograd.grad(self._score, self._bottom, retain_graph=True)[0]
@@ -228,7 +252,7 @@ class Masked:
 
     def mapping(self, row: int) -> Tensor:
         """(C, H, W): the gradient of y+ (row 0) or y- (row 1) with respect to the image."""
-        self._way.meet = lambda unit, gradient: gradient * unit.mask[row]
+        self._way.meet = lambda unit, gradient: unit.weighted(gradient, row)
         reached = torch.autograd.grad(self._score, self._bottom, retain_graph=True)[0]
         return (torch.autograd.grad(self._stem, self._x, reached, retain_graph=True)[0] if self._first else reached)[0]
 

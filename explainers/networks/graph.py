@@ -277,8 +277,14 @@ def pool_with_switches(call: Call, x: Tensor, *rest: Any) -> tuple[Tensor, Tenso
 
 
 def pool_at(switches: Tensor, x: Tensor) -> Tensor:
-    """A max-pool that picks what it picked for another image: ``switches`` (1, C, h, w) for any number of images."""
+    """A max-pool that picks what it picked for another image: ``switches`` (1, C, h, w) for any number of images.
+
+    The result lies in memory as the images do: channels last, or not.
+    """
     chosen = switches.expand(len(x), -1, -1, -1)
+    if x.is_contiguous(memory_format=torch.channels_last):
+        chosen = chosen.movedim(1, -1)
+        return x.movedim(1, -1).flatten(1, 2).gather(1, chosen.flatten(1, 2)).view(chosen.shape).movedim(-1, 1)
     return x.flatten(2).gather(2, chosen.flatten(2)).view(chosen.shape)
 
 

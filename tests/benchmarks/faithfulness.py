@@ -7,12 +7,14 @@
 A measure is a protocol, or ``protocol@resolution``; ``{r}`` in a method's settings is that resolution (``input`` where it is the
 image's). Every line printed is over the photographs that all chosen methods have been measured on: mean ± standard error, and of
 the differences to ``--against``, photograph by photograph. ``--results`` keeps what was measured; a run that is broken off goes on.
-``--skip`` leaves out the first photographs, so that settings can be chosen on others than those reported.
+``--skip`` leaves out the first photographs, so that settings can be chosen on others than those reported. ``--points`` makes each
+curve of about so many points instead of the protocol's 170 to 260.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,11 @@ from explainers.data.reference import from_pictures
 from explainers.metrics import insertion_deletion
 from tests.benchmarks.command_line import parse_measure, parse_method
 from tests.benchmarks.photographs import Ledger, Photograph, mean_and_error, recognised
+
+
+def step_of(points: int | None, side: int) -> int | None:
+    """The cells to change at once, so that a curve has about this many points; None for the protocol's own step."""
+    return None if points is None else math.ceil(side * side / points)
 
 
 def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, given: argparse.Namespace, ledger: Ledger,
@@ -36,8 +43,9 @@ def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograp
         for method in missing:
             name, settings = parse_method(method, resolution, network.input_size[0])
             maps.append(engine.explain(network, photograph.x, name, target=photograph.label, reference=reference, **settings))
+        step = step_of(given.points, resolution or network.input_size[0])
         found = insertion_deletion.measure(network, photograph.x, maps, target=photograph.label, protocol=protocol,
-                                           resolution=resolution)
+                                           resolution=resolution, step=step)
         for method, one, attribution in zip(missing, found, maps, strict=True):
             ledger.add(method=method, insertion=one.insertion_auc, deletion=one.deletion_auc, seconds=attribution.seconds, **keys)
 
@@ -74,6 +82,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--measures", nargs="+", default=["i_gos@28"])
+    parser.add_argument("--points", type=int)
     parser.add_argument("--methods", nargs="+", required=True)
     parser.add_argument("--against", default="")
     parser.add_argument("--results", type=Path)

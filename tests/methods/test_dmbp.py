@@ -96,7 +96,7 @@ class Twin:
         """Of one value a ReLU, those that ``masked`` keeps, in its order."""
         where = {u: v for u, v in zip(masked.units.values(), values, strict=True)}
         order = sorted(masked.units.values(), key=lambda u: u.span.start)
-        return torch.cat([where[u].flatten()[u.live] for u in order])
+        return torch.cat([u.flat(where[u])[0, u.live] for u in order])
 
 
 @pytest.fixture()
@@ -253,7 +253,7 @@ def test_a_saturated_relu6_is_a_constant_before_its_mask(image):
     sigma[last.capped_span] = 0.5
     masked.set(sigma)  # of the positive part only the last layer's constants are left, and half of each
     weight = F.interpolate(network.module.get_parameter("7.weight")[2].view(1, 8, 2, 2), scale_factor=16) / 256
-    assert masked.outputs()[0] == pytest.approx(3 * float((weight * last.capped).sum()), rel=1e-4)
+    assert masked.outputs()[0] == pytest.approx(3 * float((last.flat(weight) * last.capped).sum()), rel=1e-4)
     assert masked.mapping(0).abs().max() == 0
 
 
@@ -274,7 +274,7 @@ def test_the_parts_and_their_biases_are_complete(pair):
     """Where the descent ends, each part is the twin's gradients times image and biases."""
     twin, masked = pair
     descend(masked, Params(iterations=3), lambda done: None)
-    sigmas = [unit.mask.double()[None] for unit in masked.units.values()]
+    sigmas = [unit.shaped(unit.mask).double()[None] for unit in masked.units.values()]
     for row, expected in enumerate(masked.outputs()):
         gradient, total = twin.part([s[:, row] for s in sigmas])
         assert total.item() == pytest.approx(expected, rel=1e-4)
