@@ -11,10 +11,13 @@ is inside, so on a linear p it is (S + 1) / 2S times the gradient (Qi, Khorram, 
 the longest of twelve steps that lowers F by Armijo's rule; where none does, the shortest is taken all the same, as in the
 authors' code. The map is 1 - M.
 
+What is kept is not M but what it hides, H = 1 - M. It is the same algorithm, but a step as small as the twelfth moves M by
+less than float32 can tell from 1, and then nothing is left to order the cells by; next to 0 it can.
+
 Where paper and code differ the code is followed: softmax probability and not the logit, means and not sums, noise on the
 blend. For a contrast the probability is p_a - p_b.
 
-When it misleads: near M = 1 the slope of |1 - M| is taken as 0, so the direction leaves out a cost that every step pays, and on
+When it misleads: at M = 1 the slope of |1 - M| is taken as 0, so the direction leaves out a cost that every step pays, and on
 many photographs no step is accepted. The cells' order is then still telling, their size is not; ``extras["accepted"]`` says how
 often it moved. A class with hardly any probability gives nothing to lower.
 """
@@ -93,16 +96,16 @@ class Penalty:
         own = float(np.exp(np.interp(np.log(cells), np.log(sides), np.log(weights))))
         return cls(params.l1 * own, params.tv * own * TV_PER_L1)
 
-    def of(self, masks: Tensor) -> Tensor:
-        """(N,) for masks (N, 1, r, r)."""
-        rough = sum(masks.diff(dim=d).square().mean((1, 2, 3)) for d in (2, 3))
-        return self.l1 * (1 - masks).abs().mean((1, 2, 3)) + self.tv * rough
+    def of(self, hidden: Tensor) -> Tensor:
+        """(N,) for what masks hide (N, 1, r, r)."""
+        rough = sum(hidden.diff(dim=d).square().mean((1, 2, 3)) for d in (2, 3))
+        return self.l1 * hidden.abs().mean((1, 2, 3)) + self.tv * rough
 
-    def gradient(self, mask: Tensor) -> Tensor:
-        """The slope of |1 - M| counts as 0 at M = 1."""
-        mask = mask.detach().requires_grad_(True)
+    def gradient(self, hidden: Tensor) -> Tensor:
+        """By what is hidden. The slope of |1 - M| counts as 0 where nothing is."""
+        hidden = hidden.detach().requires_grad_(True)
         with torch.enable_grad():
-            return torch.autograd.grad(self.of(mask).sum(), mask)[0]
+            return torch.autograd.grad(self.of(hidden).sum(), hidden)[0]
 
 
 def through(x: Tensor, mask: Tensor) -> Tensor:
@@ -111,25 +114,25 @@ def through(x: Tensor, mask: Tensor) -> Tensor:
 
 
 class Scene:
-    """The image, its blur, and the target's probability in what a mask leaves of them."""
+    """The image, its blur, and the target's probability in what is left when a part (N, 1, r, r) of the image is hidden."""
 
     def __init__(self, network: Classifier, x: Tensor, target: Target):
         self.network, self.target = network, target
         self.size = tuple(x.shape[-2:])
-        self.blur = i_gos_blur(x)
+        self.image, self.blur = x, i_gos_blur(x)
         self.detail = x - self.blur
 
     def _probability(self, images: Tensor) -> Tensor:
         return self.network.score(self.network.logits(images).softmax(-1), self.target)
 
-    def blend(self, masks: Tensor) -> Tensor:
-        """(N, C, H, W): the image where a mask is 1, its blur where it is 0."""
-        return torch.addcmul(self.blur, enlarge(masks, self.size), self.detail)
+    def blend(self, hidden: Tensor) -> Tensor:
+        """(N, C, H, W): the image where nothing is hidden, its blur where all is."""
+        return torch.addcmul(self.image, enlarge(hidden, self.size), self.detail, value=-1)
 
     @torch.inference_mode()
-    def probability(self, masks: Tensor) -> Tensor:
-        """(N,) for masks (N, 1, r, r)."""
-        return self._probability(self.blend(masks))
+    def probability(self, hidden: Tensor) -> Tensor:
+        """(N,)."""
+        return self._probability(self.blend(hidden))
 
     def gradients(self, images: Tensor) -> Tensor:
         """(N, C, H, W): of each image's probability."""
@@ -137,44 +140,44 @@ class Scene:
         with torch.enable_grad():
             return torch.autograd.grad(self._probability(images).sum(), images)[0]
 
-    def per_cell(self, mask: Tensor, image_gradient: Tensor) -> Tensor:
-        """(1, 1, r, r): a gradient (C, H, W) by the blend, carried back to the mask's cells."""
-        mask = mask.detach().requires_grad_(True)
+    def per_cell(self, hidden: Tensor, image_gradient: Tensor) -> Tensor:
+        """(1, 1, r, r): a gradient (C, H, W) by the blend, carried back to what each cell hides."""
+        cells = torch.zeros_like(hidden).requires_grad_(True)
         with torch.enable_grad():
-            per_pixel = (image_gradient * self.detail[0]).sum(0).expand(1, 1, -1, -1)
-            return torch.autograd.grad(enlarge(mask, self.size), mask, per_pixel)[0]
+            per_pixel = -(image_gradient * self.detail[0]).sum(0).expand(1, 1, -1, -1)
+            return torch.autograd.grad(enlarge(cells, self.size), cells, per_pixel)[0]
 
-    def path_gradient(self, mask: Tensor, params: Params, first_draw: int, context: Context,
+    def path_gradient(self, hidden: Tensor, params: Params, first_draw: int, context: Context,
                       preview: Callable[[], Tensor]) -> Tensor:
-        """The gradient of the probability by the mask, averaged over the blends from the blur to the mask."""
-        keep = enlarge(mask, self.size)
-        shares = torch.arange(1, params.points + 1, device=mask.device, dtype=mask.dtype).view(-1, 1, 1, 1) / params.points
+        """The gradient of the probability by what is hidden, averaged over the blends from the blur to the mask."""
+        keep = 1 - enlarge(hidden, self.size)
+        shares = torch.arange(1, params.points + 1, device=keep.device, dtype=keep.dtype).view(-1, 1, 1, 1) / params.points
         total = torch.zeros_like(self.detail[0])
 
         def weighted(a: int, b: int) -> Tensor:
             images = torch.empty(b - a, *self.detail.shape[1:])
             for offset, image in enumerate(images):
                 image.normal_(std=params.noise, generator=context.generator(first_draw + a + offset))
-            images = images.to(mask.device).add_(self.blur).addcmul_(shares[a:b] * keep, self.detail)
+            images = images.to(keep.device).add_(self.blur).addcmul_(shares[a:b] * keep, self.detail)
             return torch.tensordot(shares[a:b].flatten(), self.gradients(images), dims=1)
 
         for _, _, part in context.batches(params.points, weighted, preview):
             total += part
-        return self.per_cell(mask, total / params.points)
+        return self.per_cell(hidden, total / params.points)
 
-    def plain_gradient(self, mask: Tensor, penalty: Penalty) -> Tensor:
-        """F's own gradient, as a step that lowers the mask meets it, without what would leave [0, 1]."""
-        found = self.per_cell(mask, self.gradients(self.blend(mask))[0]) + penalty.gradient(mask)
-        found = torch.where(mask < 1, found, found - penalty.l1 / mask.numel())
-        outward = ((mask >= 1) & (found < 0)) | ((mask <= 0) & (found > 0))
+    def plain_gradient(self, hidden: Tensor, penalty: Penalty) -> Tensor:
+        """F's own gradient, as a step that hides more meets it, without what would leave [0, 1]."""
+        found = self.per_cell(hidden, self.gradients(self.blend(hidden))[0]) + penalty.gradient(hidden)
+        found = torch.where(hidden > 0, found, found + penalty.l1 / hidden.numel())
+        outward = ((hidden <= 0) & (found > 0)) | ((hidden >= 1) & (found < 0))
         return found.masked_fill(outward, 0)
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where the descent stands: the mask (1, 1, r, r), its probability and F; and the step that led there."""
+    """Where the descent stands: what is hidden (1, 1, r, r), the probability that is left and F; and the step that led there."""
 
-    mask: Tensor
+    hidden: Tensor
     probability: float
     loss: float
     step: float = 0.0
@@ -188,14 +191,14 @@ def line_search(scene: Scene, at: Point, direction: Tensor, penalty: Penalty, co
     All steps go through the network together: they nearly always all have to be tried, and a common batch is quicker.
     """
     steps = torch.tensor(STEPS, device=direction.device).view(-1, 1, 1, 1)
-    masks = (at.mask - steps * direction).clamp_(0, 1)
-    tried = context.batches(len(STEPS), lambda a, b: scene.probability(masks[a:b]), preview)
+    hidden = (at.hidden - steps * direction).clamp_(0, 1)
+    tried = context.batches(len(STEPS), lambda a, b: scene.probability(hidden[a:b]), preview)
     probabilities = torch.cat([found for _, _, found in tried])
     slope = direction.square().sum()
-    values = torch.stack((probabilities, penalty.of(masks) + probabilities, slope.expand(len(STEPS)))).T.tolist()
+    values = torch.stack((probabilities, penalty.of(hidden) + probabilities, slope.expand(len(STEPS)))).T.tolist()
     enough = [loss <= at.loss - ARMIJO * step * squared for step, (_, loss, squared) in zip(STEPS, values, strict=True)]
     best = enough.index(True) if any(enough) else len(STEPS) - 1
-    return Point(masks[best:best + 1].clone(), values[best][0], values[best][1], STEPS[best], enough[best])
+    return Point(hidden[best:best + 1].clone(), values[best][0], values[best][1], STEPS[best], enough[best])
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
@@ -203,22 +206,22 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
     side = min(scene.size)
     cells = side if params.resolution == "input" else min(int(params.resolution), side)
     penalty = usual = Penalty.usual(cells, params)
-    mask = torch.ones(1, 1, cells, cells, device=x.device)
-    start = float(scene.probability(mask))
-    trace = [Point(mask, start, start)]
+    nothing = torch.zeros(1, 1, cells, cells, device=x.device)
+    start = float(scene.probability(nothing))
+    trace = [Point(nothing, start, start)]
     helped = []
     stretches = 5 if params.fallback else 4  # of one iteration: the path takes three, a search one
 
     def preview() -> Tensor:
-        return 1 - enlarge(trace[-1].mask, scene.size)[0]
+        return enlarge(trace[-1].hidden, scene.size)[0]
 
     for i in range(params.iterations):
         at, begin, end = trace[-1], i * stretches, params.iterations * stretches
-        direction = scene.path_gradient(at.mask, params, i * params.points, context.part(begin, begin + 3, end), preview)
-        direction += penalty.gradient(at.mask)
+        direction = scene.path_gradient(at.hidden, params, i * params.points, context.part(begin, begin + 3, end), preview)
+        direction += penalty.gradient(at.hidden)
         new = line_search(scene, at, direction, penalty, context.part(begin + 3, begin + 4, end), preview)
         if params.fallback and not new.accepted:
-            plain = scene.plain_gradient(at.mask, penalty)
+            plain = scene.plain_gradient(at.hidden, penalty)
             other = line_search(scene, at, plain, penalty, context.part(begin + 4, begin + 5, end), preview)
             if other.accepted:
                 new = other
@@ -229,7 +232,7 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
             if cheaper != penalty:  # what was reached costs less from here on
                 penalty = cheaper
                 trace[-1] = repriced(new, penalty)
-    return RawMap(1 - trace[-1].mask[0], extras=_extras(trace, usual, helped))
+    return RawMap(trace[-1].hidden[0], extras=_extras(trace, usual, helped))
 
 
 def rescued(penalty: Penalty, iteration: int, iterations: int, moved: float) -> Penalty:
@@ -243,13 +246,13 @@ def rescued(penalty: Penalty, iteration: int, iterations: int, moved: float) -> 
 
 def repriced(point: Point, penalty: Penalty) -> Point:
     """The same point under another penalty."""
-    return Point(point.mask, point.probability, point.probability + float(penalty.of(point.mask)), point.step, point.accepted)
+    return Point(point.hidden, point.probability, point.probability + float(penalty.of(point.hidden)), point.step, point.accepted)
 
 
 def _extras(trace: list[Point], penalty: Penalty, helped: list[int]) -> dict[str, Any]:
     """The mask, and for every iterate what F and the probability were; for every iteration its step, and if it lowered F."""
     return {
-        "mask": trace[-1].mask[0, 0].cpu(), "loss": [p.loss for p in trace], "probability": [p.probability for p in trace],
+        "mask": 1 - trace[-1].hidden[0, 0].cpu(), "loss": [p.loss for p in trace], "probability": [p.probability for p in trace],
         "steps": [p.step for p in trace[1:]], "accepted": [p.accepted for p in trace[1:]], "plain_gradient_in": helped,
         "l1": penalty.l1, "tv": penalty.tv,
     }
@@ -257,6 +260,7 @@ def _extras(trace: list[Point], penalty: Penalty, helped: list[int]) -> dict[str
 
 METHOD = Method(
     title="I-GOS", family="optimisation", attribute=attribute, passes=passes, params=Params, signed=False, upsample="corners",
+    version=2,
     reference=Reference("Qi, Khorram, Li", "Visualizing deep networks by optimizing with integrated gradients", "AAAI 2020",
                         "section 3"),
     idea="Find the smallest, smoothest area whose blurring takes the class away, by descending along gradients that are averaged "
