@@ -18,7 +18,7 @@ T = TypeVar("T")
 Progress = Callable[[int, int, Tensor | None], Any]
 """``progress(done, total, preview)``; returning False, or raising, stops the run."""
 
-_CPU_BATCH_BYTES = 600 * 2**20
+_CPU_BATCH_BYTES = 2400 * 2**20
 _MOST_IMAGES = 256
 
 
