@@ -41,7 +41,7 @@ from explainers.networks.classifier import Classifier
 STEPS = tuple(200 * 0.2**n for n in range(12))  # the twelfth is the first below the authors' bound of 1e-5
 ARMIJO = 1e-4
 TV_PER_L1 = 20
-_L1 = ((28, 1.0), (112, 3.0), (224, 10.0))  # by mask side; the first two are the authors', the third is not published
+_L1 = ((7, 0.3), (13, 1.0), (28, 1.0), (112, 3.0), (224, 10.0))  # by mask side; only 28 and 112 are the authors'; see the README
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Params:
         "Standard deviation of the noise added to every blend, in the network's normalised scale. It keeps the mask from "
         "becoming an adversarial pattern."))
     l1: float = real(1.0, low=0.0, high=20.0, step=0.1, label="Price of hiding", help=(
-        "Weight of the hidden area, as a multiple of the resolution's own: 1 up to 28 cells, 3 at 112, 10 at 224."))
+        "Weight of the hidden area, as a multiple of the resolution's own: 0.3 at 7 cells, 1 up to 28, 3 at 112, 10 at 224."))
     tv: float = real(1.0, low=0.0, high=20.0, step=0.1, label="Price of roughness", help=(
-        "Weight of the mask's total variation, as a multiple of the resolution's own: 20 up to 28 cells, 60 at 112, 200 at 224."))
+        "Weight of the mask's total variation, as a multiple of the resolution's own, which is 20 times that of the hidden area."))
     rescue: bool = switch(False, label="Rescue rule", help=(
         "The authors' code, not their paper: when the probability has not moved after half of the iterations, hiding becomes ten "
         "times cheaper, and after four fifths five times cheaper again."))

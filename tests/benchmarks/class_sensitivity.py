@@ -50,12 +50,12 @@ def spelled_out(methods: list[str], changes: list[str], network: ex.Classifier) 
     return found
 
 
-def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, methods: list[str], far: int, ledger: Ledger,
-                reference: Any) -> None:
+def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, methods: list[str], given: argparse.Namespace,
+                ledger: Ledger, reference: Any) -> None:
     """Every method that the ledger lacks, on one photograph."""
-    others = {"second": photograph.ranked[1], "far": far}
-    keys = {"network": network.name, "photograph": photograph.name, "far": far}
-    missing = [method for method in methods if not all(ledger.has(method=method, pair=pair, **keys) for pair in PAIRS)]
+    others = {pair: given.far if pair == "far" else photograph.ranked[1] for pair in given.pairs}
+    keys = {"network": network.name, "photograph": photograph.name, "far": given.far}
+    missing = [method for method in methods if not all(ledger.has(method=method, pair=pair, **keys) for pair in given.pairs)]
     for method in missing:
         name, settings = parse_method(method, None, network.input_size[0])
         maps = {target: engine.explain(network, photograph.x, name, target=target, reference=reference, **settings)
@@ -72,9 +72,9 @@ def in_words(one: Average) -> str:
     return f"{one.mean:.3f} ± {one.error:.3f}" if one.count > 1 else f"{one.mean:.3f}"
 
 
-def report(network: ex.Classifier, methods: list[str], far: int, ledger: Ledger) -> None:
+def report(network: ex.Classifier, methods: list[str], pairs: list[str], far: int, ledger: Ledger) -> None:
     """One table a pair of classes."""
-    for pair in PAIRS:
+    for pair in pairs:
         title = "the second class" if pair == "second" else f"class {far}, {network.categories[far]}"
         print(f"\n{network.name}: the maps of the first class and of {title}")
         print(f"{'method':34s} {'images':>6s} {'empty':>5s}" + "".join(f" {name:>16s}" for name in MEASURES) + "  verdict")
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["cheap"], help="names, name:parameter=value, or cheap, medium, costly")
     parser.add_argument("--set", nargs="*", default=[], metavar="METHOD.PARAMETER=VALUE")
     parser.add_argument("--far", type=int, default=589, help="the fixed class (589: hand blower)")
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS), help="far alone saves a map of every method")
     parser.add_argument("--results", type=Path, help="a file of JSON lines that is added to")
     parser.add_argument("--cache", type=Path, help="a folder for the maps")
     given = parser.parse_args()
@@ -111,9 +112,9 @@ def main() -> None:
         if given.far in photograph.ranked[:2]:
             print(f"{number} {photograph.name} is left out: class {given.far} is among its first two")
             continue
-        measure_one(engine, network, photograph, methods, given.far, ledger, reference)
+        measure_one(engine, network, photograph, methods, given, ledger, reference)
         print(f"{number} {photograph.name}", flush=True)
-    report(network, methods, given.far, ledger)
+    report(network, methods, given.pairs, given.far, ledger)
 
 
 if __name__ == "__main__":

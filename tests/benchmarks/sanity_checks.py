@@ -7,7 +7,8 @@
 from the last one down. Every line printed is over the photographs on which all methods have been measured: mean ± standard error of
 Spearman's rank correlation of the signed maps and of their magnitudes, of SSIM and of the HOG correlation, with the map of the intact
 network; maps that are the same everywhere are counted, not averaged. Each photograph has a draw of its own. The class is the label.
-``--results`` keeps what was measured; a run that is broken off goes on.
+What a method fits is fitted to these photographs, and anew with the drawn weights. ``--results`` keeps what was measured; a run that
+is broken off goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 import explainers as ex
 from explainers.contract import Target
+from explainers.data.reference import from_pictures
 from explainers.metrics import map_distances, sanity_checks
 from explainers.networks.randomised import WAYS
 from tests.benchmarks.command_line import parse_method
@@ -31,7 +33,8 @@ HOW = {"last_layer": "normal", "cascading": "reinitialise", "independent": "rein
 MEASURES = ("rank", "rank_absolute", "ssim", "hog")
 
 
-def measure_one(network: ex.Classifier, photograph: Photograph, seed: int, given: argparse.Namespace, ledger: Ledger) -> None:
+def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, seed: int, given: argparse.Namespace,
+                ledger: Ledger, reference: Any) -> None:
     """All methods on one photograph; what the ledger has is left alone."""
     for spec in given.methods:
         keys = {"network": network.name, "mode": given.mode, "how": given.how, "stages": given.stages, "photograph": photograph.name,
@@ -41,7 +44,7 @@ def measure_one(network: ex.Classifier, photograph: Photograph, seed: int, given
         name, settings = parse_method(spec, None, network.input_size[0])
 
         def explain(net: ex.Classifier, x: Tensor, target: Target, name: str = name, settings: Any = settings) -> ex.Attribution:
-            return ex.explain(net, x, name, target=target, **settings)
+            return engine.explain(net, x, name, target=target, reference=reference, **settings)
 
         begin = time.perf_counter()
         found = sanity_checks.measure(
@@ -79,20 +82,24 @@ def main() -> None:
     parser.add_argument("--network", default="squeezenet1_0")
     parser.add_argument("--weights", help="a checkpoint for that architecture")
     parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--methods", nargs="+", required=True, help="keys, or key:parameter=value,...; separated by blanks or commas")
     parser.add_argument("--mode", choices=sanity_checks.MODES, default="last_layer")
     parser.add_argument("--how", choices=WAYS, help="by default normal for the last layer, else as new")
     parser.add_argument("--stages", type=int, default=8)
     parser.add_argument("--device")
     parser.add_argument("--results", type=Path, help="a file of JSON lines")
+    parser.add_argument("--cache", type=Path, help="a folder for the maps")
     given = parser.parse_args()
     given.how = given.how or HOW[given.mode]
     if len(given.methods) == 1 and ":" not in given.methods[0]:
         given.methods = given.methods[0].split(",")
     network = ex.load_model(given.network, weights=given.weights, device=given.device)
-    ledger = Ledger(given.results)
-    for number, photograph in enumerate(recognised(network, given.photographs, given.images)):
-        measure_one(network, photograph, number, given, ledger)
+    fitted = any("reference" in ex.methods()[method.partition(":")[0]].needs for method in given.methods)
+    reference = from_pictures(network, given.photographs) if fitted else None
+    engine, ledger = ex.Engine(ex.MapCache(given.cache)), Ledger(given.results)
+    for number, photograph in enumerate(recognised(network, given.photographs, given.images, given.skip)):
+        measure_one(engine, network, photograph, number, given, ledger, reference)
         print(f"{number + 1} of {given.images}: {photograph.name}", flush=True)
     summary(ledger, network, given)
 

@@ -243,7 +243,7 @@ def test_penalties_are_means_and_have_their_own_denominators():
     assert Penalty(0.0, 3.0).of(hidden).item() == pytest.approx(3 * (0.5 / 12 + 0.5 / 12))
 
 
-@pytest.mark.parametrize(("cells", "l1"), [(7, 1), (14, 1), (28, 1), (112, 3), (224, 10)])
+@pytest.mark.parametrize(("cells", "l1"), [(7, 0.3), (13, 1), (14, 1), (28, 1), (112, 3), (224, 10)])
 def test_the_usual_weights(cells, l1):
     found = Penalty.usual(cells, Params())
     assert (found.l1, found.tv) == pytest.approx((l1, 20 * l1))
@@ -275,7 +275,7 @@ def test_steps_too_small_to_move_a_mask_still_order_its_cells(patch):
 
 def test_the_plain_gradient_helps_where_no_step_is_accepted(patch):
     network, x = patch
-    settings = dict(target=0, points=4, iterations=5, l1=0.3, noise=0.0, resolution="7")
+    settings = dict(target=0, points=4, iterations=5, l1=1.0, tv=10 / 3, noise=0.0, resolution="7")
     stuck = ex.explain(network, 0.3 * x, "i_gos", **settings)
     helped = ex.explain(network, 0.3 * x, "i_gos", fallback=True, **settings)
     assert not all(stuck.extras["accepted"]) and helped.extras["plain_gradient_in"]
