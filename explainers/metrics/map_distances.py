@@ -170,11 +170,6 @@ def average(values: Sequence[float]) -> Average:
         count=int(told.size), undefined=len(values) - int(told.size))
 
 
-def averages(found: Sequence[Distances]) -> dict[str, Average]:
-    """``average`` of each measure over several comparisons, by the measure's name."""
-    return {name: average([getattr(one, name) for one in found]) for name in MEASURES}
-
-
 def _ready(a: np.ndarray | Prepared, b: np.ndarray | Prepared) -> tuple[Prepared, Prepared]:
     a, b = (one if isinstance(one, Prepared) else Prepared(one) for one in (a, b))
     if a.shape != b.shape:

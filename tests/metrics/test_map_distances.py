@@ -115,14 +115,12 @@ def test_maps_too_small_for_a_window():
     assert md.hog(np.arange(144.0).reshape(12, 12) ** 2, np.eye(12)) < 1  # the smallest that has histograms
 
 
-def test_averages_count_what_cannot_be_told():
+def test_an_average_counts_what_cannot_be_told():
     found = md.average([1.0, math.nan, 3.0, 5.0])
     assert found == md.Average(mean=3.0, error=pytest.approx(2 / math.sqrt(3)), count=3, undefined=1)
     alone, none = md.average([2.0, math.nan]), md.average([math.nan])
     assert (alone.mean, alone.count, alone.undefined) == (2, 1, 1) and math.isnan(alone.error)
     assert math.isnan(none.mean) and (none.count, none.undefined) == (0, 1)
-    both = md.averages([md.Distances(1, 2, 3, 4, 5, 6), md.Distances(3, 2, math.nan, 4, 5, 6)])
-    assert tuple(both) == md.MEASURES and both["l2_max_abs"].mean == 2 and both["rank"].undefined == 1
 
 
 def test_what_cannot_be_compared_is_refused(pair):
