@@ -13,7 +13,7 @@ import time
 import explainers as ex
 from explainers.metrics import class_sensitivity, sanity_checks
 from explainers.networks.classifier import Classifier
-from tests.benchmarks.time_over_floor import best_batches, best_seconds, images, pass_seconds
+from tests.benchmarks.time_over_floor import best_batches, best_seconds, images, least_seconds, pass_seconds
 
 CLASSES = (1, 2, 3)
 
@@ -50,9 +50,8 @@ def main() -> None:
             maps = check(network, key)
             before = pass_seconds(network, batches, clock)
             seconds = best_seconds(lambda check=check, key=key: check(network, key), clock)
-            forward, both = (sum(pair) / 2 for pair in zip(before, pass_seconds(network, batches, clock), strict=True))
             each = method.cost(method.settings(), network)
-            floor = maps * (each.backward * both + max(0, each.forward - each.backward) * forward)
+            floor = maps * least_seconds(each, before, pass_seconds(network, batches, clock))
             print(f"{check.__name__:12s} {key:22s} {maps:4d} {seconds:8.3f} {floor:8.3f} {seconds / floor:6.2f}", flush=True)
 
 

@@ -2,7 +2,8 @@
 
 The floor is the number of passes times the time of one pass at the best batch size. Passes are timed just before and just after
 each method, and their mean is taken: other work on the machine then slows both alike. Beside it stands the same work done by Captum,
-where Captum has the method. ``--cpu`` counts the process's own seconds on the processor instead of those on the clock, for a machine
+where Captum has the method. ``singly`` is the ratio to the same passes made one image at a time, the least that is open to a method
+whose every pass waits for the one before. ``--cpu`` counts the process's own seconds on the processor instead of those on the clock, for a machine
 that is busy with something else; run it with OMP_NUM_THREADS=1. What a method fits once on a reference set is done before.
 """
 
@@ -61,6 +62,12 @@ def pass_seconds(network: Classifier, batches: tuple[int, int], clock: Clock) ->
             best_seconds(lambda: network.gradient(both, 0), clock) / batches[1])
 
 
+def least_seconds(passes: ex.Passes, before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Seconds of that many passes, each taking the mean of what it took before and after."""
+    forward, both = (sum(pair) / 2 for pair in zip(before, after, strict=True))
+    return passes.backward * both + max(0, passes.forward - passes.backward) * forward
+
+
 def captum_seconds(network: Classifier, x: torch.Tensor, key: str, clock: Clock) -> float | None:
     module = network.module
     side = x.shape[-1] // 16
@@ -93,7 +100,7 @@ def main() -> None:
     reference = default(network, x)
     print(f"{network.title} on {network.device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     batches = best_batches(network, clock)
-    print(f"{'method':26s} {'passes':>14s} {'seconds':>8s} {'floor':>8s} {'ratio':>6s} {'Captum':>8s}")
+    print(f"{'method':26s} {'passes':>14s} {'seconds':>8s} {'floor':>8s} {'ratio':>6s} {'singly':>6s} {'Captum':>8s}")
     for key, method in ex.methods().items():
         if network.lacks(method) or given.methods and key not in given.methods:
             continue
@@ -101,11 +108,11 @@ def main() -> None:
         passes = method.cost(method.settings(**settings), network)
         if "reference" in method.needs:
             one_map(engine, network, key, reference, settings)
-        before = pass_seconds(network, batches, clock)
+        before = [pass_seconds(network, sizes, clock) for sizes in (batches, (1, 1))]
         seconds = best_seconds(lambda key=key, settings=settings: one_map(engine, network, key, reference, settings), clock)
-        forward, both = (sum(pair) / 2 for pair in zip(before, pass_seconds(network, batches, clock), strict=True))
-        least = passes.backward * both + max(0, passes.forward - passes.backward) * forward
-        ratio = f"{seconds / least:6.2f}" if least else f"{'-':>6s}"
+        after = [pass_seconds(network, sizes, clock) for sizes in (batches, (1, 1))]
+        least, singly = (least_seconds(passes, *timed) for timed in zip(before, after, strict=True))
+        ratio = f"{seconds / least:6.2f} {seconds / singly:6.2f}" if least else f"{'-':>6s} {'-':>6s}"
         theirs = captum_seconds(network, x, key, clock)
         print(f"{key:26s} {passes.forward:6g}F {passes.backward:6g}B {seconds:8.3f} {least:8.3f} {ratio} "
               + (f"{theirs:8.3f}" if theirs else f"{'-':>8s}"))
