@@ -1,10 +1,11 @@
 """Each method's time over the floor of its passes: ``python -m tests.benchmarks.time_over_floor NETWORK [--weights FILE]``.
 
-The floor is the number of passes times the time of one pass at the best batch size. Passes are timed just before and just after
-each method, and their mean is taken: other work on the machine then slows both alike. Beside it stands the same work done by Captum,
+The floor is the number of passes times the time of one pass at the best batch size. Passes are timed just before and just after each
+method, and their mean is taken: other work on the machine then slows both alike. Beside it stands the same work done by Captum,
 where Captum has the method. ``singly`` is the ratio to the same passes made one image at a time, the least that is open to a method
-whose every pass waits for the one before. ``--cpu`` counts the process's own seconds on the processor instead of those on the clock, for a machine
-that is busy with something else; run it with OMP_NUM_THREADS=1. What a method fits once on a reference set is done before.
+whose every pass waits for the one before. ``--cpu`` counts the process's own seconds on the processor instead of those on the clock,
+for a machine that is busy with something else; run it with OMP_NUM_THREADS=1. What a method fits once on a reference set is done
+before.
 """
 
 from __future__ import annotations
