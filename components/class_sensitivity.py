@@ -16,6 +16,7 @@ from components import class_exports, class_maps, colour, display_controls, heat
 from components.class_choice import NAMES, Choice
 from components.class_maps import Row
 from components.colour import Display, Shown
+from components.numbers import fixed, significant
 from components.overview import percent
 from components.runs import Job
 from components.workspace import Workspace, in_words
@@ -71,7 +72,7 @@ def _summary(workspace: Workspace, choice: Choice, rows: Sequence[Row]) -> None:
             continue
         pair = row.found.between(*choice.pair)
         if metric.verdict(pair.rank, pair.l2_unit).level == "same":
-            same.append(f"{row.method.title} ({number(pair.rank)})")
+            same.append(f"{row.method.title} ({fixed(pair.rank)})")
     words = choice.pair_in_words(workspace.network.categories)
     if same:
         st.html(f'<div class="verdict warned"><p>Hardly follow the class, by the rank correlation of the maps for {escape(words)}: '
@@ -135,7 +136,7 @@ def _ramp(maps: Sequence[Shown | None], backdrop: str) -> str:
     dark = st.context.theme.type == "dark"
     scale = colour.ramp(one, dark and backdrop == "None")
     ground = ", #9d9d9d" if dark and backdrop != "None" else ""
-    ends = "".join(f"<span>{heatmaps.number_in_words(value)}</span>" for value in (low, high))
+    ends = "".join(f"<span>{significant(value)}</span>" for value in (low, high))
     return f'<div class="class-scale"><div style="background: {scale}{ground}"></div><p>{ends}</p></div>'
 
 
@@ -150,7 +151,7 @@ def _matrix(names: Sequence[str], choice: Choice, row: Row) -> str:
         for j, value in enumerate(matrix[i]):
             alike = 0.0 if np.isnan(value) else max(0.0, 1 - value / top if distance else float(value))
             cells.append(f'<td style="background: rgba(15,145,132,{0.6 * alike:.2f})"{" class=self" if i == j else ""}>'
-                         f"{number(value, 3 if len(matrix) < 4 else 2)}</td>")
+                         f"{fixed(value, 3 if len(matrix) < 4 else 2)}</td>")
         lines.append(f'<tr><th title="{escape(names[target])}">{escape(names[target])}</th>{"".join(cells)}</tr>')
     return (f'<figure class="matrix"><figcaption><b>{NAMES[choice.measure]}</b><span>{"0" if distance else "1"}: the same map</span>'
             f"</figcaption><table>{''.join(lines)}</table></figure>")
@@ -165,15 +166,10 @@ def _table(workspace: Workspace, choice: Choice, rows: Sequence[Row]) -> None:
     ordered = sorted(there, key=lambda row: -np.nan_to_num(pairs[row.method.key].rank, nan=-2))
     body = "".join(
         f"<tr><td>{escape(row.method.title)}</td>"
-        + "".join(f"<td>{number(getattr(pairs[row.method.key], name))}</td>" for name in NAMES) + "</tr>" for row in ordered)
+        + "".join(f"<td>{fixed(getattr(pairs[row.method.key], name))}</td>" for name in NAMES) + "</tr>" for row in ordered)
     head = "".join(f"<th>{name}</th>" for name in NAMES.values())
     words = escape(choice.pair_in_words(workspace.network.categories))
     st.html(f'<h3 class="class-head">The maps for {words}, by every measure</h3><div class="wide"><table class="numbers">'
             f"<tr><th>Method</th>{head}</tr>{body}</table></div>")
 
 
-def number(value: float, digits: int = 3) -> str:
-    """``digits`` behind the point, one less from ten on; what cannot be told is none."""
-    if np.isnan(value):
-        return "none"
-    return f"{value:.{digits if abs(value) < 10 else digits - 1}f}".replace("-", "\u2212")

@@ -12,7 +12,7 @@ import streamlit as st
 import explainers as ex
 from components import class_exports, gate, runs, session
 from components.class_choice import NAMES, Choice
-from components.class_sensitivity import number
+from components.numbers import fixed
 from components.workspace import Workspace
 from explainers.contract import Method, Passes
 from explainers.data.class_pairs import ClassPairs, digits_pairs, pictures_pairs, scenes_pairs
@@ -162,9 +162,9 @@ def _show(workspace: Workspace, images: ImageSet, lines: list[Line]) -> None:
 def _cell(one: Average) -> str:
     if not one.count:
         return f"<td>none of {one.undefined}</td>"
-    error = f" \u00b1 {number(one.error)}" if one.count > 1 else ""
+    error = f" \u00b1 {fixed(one.error)}" if one.count > 1 else ""
     left_out = f'<span class="quiet"> ({one.undefined} empty)</span>' if one.undefined else ""
-    return f"<td>{number(one.mean)}{error}{left_out}</td>"
+    return f"<td>{fixed(one.mean)}{error}{left_out}</td>"
 
 
 def _verdict(averages: dict[str, Average]) -> str:

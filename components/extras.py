@@ -18,7 +18,8 @@ from PIL import Image
 
 from components import colour, curves
 from components.colour import Display, Shown
-from components.heatmaps import data_uri, number_in_words
+from components.heatmaps import data_uri
+from components.numbers import significant
 from components.runs import Job
 from components.workspace import Workspace
 from explainers.contract import Extra, reduce_channels, resample
@@ -122,7 +123,7 @@ def _pictures(extra: Extra, pictures: Sequence[Image.Image], extras: dict[str, A
         yield Tile(extra.title, extra.help, pictures[0])
         return
     for step in np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), MOST_PICTURES)).round().astype(int)).tolist():
-        numbers = ", ".join(f"{name.replace('_', ' ')} {number_in_words(extras[name][step])}" for name in extra.numbers)
+        numbers = ", ".join(f"{name.replace('_', ' ')} {significant(extras[name][step])}" for name in extra.numbers)
         yield Tile("The image" if step == 0 else f"{extra.title} {step}", numbers, pictures[step])
 
 
@@ -133,7 +134,7 @@ def _figure(tile: Tile, on_dark: bool) -> str:
     if tile.shown:
         layers += f'<img src="{_overlay(tile.shown, on_dark)}" alt="">'
         low, high = tile.shown.range
-        ends = "".join(f"<span>{number_in_words(value)}</span>" for value in (low, (low + high) / 2, high))
+        ends = "".join(f"<span>{significant(value)}</span>" for value in (low, (low + high) / 2, high))
         below = f'<div class="ramp" style="background: {colour.ramp(tile.shown, on_dark)}"></div><div class="ends">{ends}</div>'
     return (f'<figure class="{"coarse" if min(width, height) < COARSE else ""}"><figcaption>{escape(tile.title)}</figcaption>'
             f'<div class="layers" style="aspect-ratio: {width} / {height}">{layers}</div>{below}<p>{escape(tile.told)}</p></figure>')
@@ -157,7 +158,7 @@ def _facts(there: Sequence[tuple[Extra, Any]]) -> str:
 
 
 def _amount(value: float) -> str:
-    return f"{value:,.0f}".replace("-", "\u2212") if 1000 <= abs(value) < 1e6 else number_in_words(value)
+    return f"{value:,.0f}".replace("-", "\u2212") if 1000 <= abs(value) < 1e6 else significant(value)
 
 
 def _chart(unit: str, traces: Sequence[tuple[Extra, Any]]) -> dict[str, Any]:

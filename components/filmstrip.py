@@ -13,8 +13,8 @@ from PIL import Image
 from components import colour, heatmaps
 from components.colour import Display
 from components.heatmaps import data_uri
+from components.numbers import fixed
 from components.sanity_checks import Question, Row, predictions, run
-from components.scrub import number
 from components.workspace import Workspace
 from explainers.metrics.sanity_checks import Step
 
@@ -63,7 +63,7 @@ def _said(workspace: Workspace, top: int, share: float) -> str:
     name = escape(workspace.network.categories[top])
     own = escape(workspace.network.categories[workspace.target])
     aimed = "" if top == workspace.target else f" for {own}"
-    told = number(share) if share >= 0.005 else "&lt; 0.01"
+    told = fixed(share, 2) if share >= 0.005 else "&lt; 0.01"
     return f'<span title="first choice: {name}">says {name}</span><span title="probability of {own}">p {told}{aimed}</span>'
 
 
@@ -92,7 +92,7 @@ def _likeness(step: Step | None, measure: str) -> str:
     value = getattr(step.distances, measure)
     if np.isnan(value):
         return f'<span class="lost">{escape(step.flags[0] if step.flags else "cannot be told")}</span>'
-    return number(value)
+    return fixed(value, 2)
 
 
 def _small(heatmap: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ def closely(workspace: Workspace, question: Question, found: Sequence[Row], disp
     step = row.found[titles.index(title)]
     shown = colour.prepare([(row.job.found.heatmap(), row.job.found.signed), (step.heatmap, row.job.found.signed)], display)
     what = "drawn anew down to:" if question.mode == "cascading" else "drawn anew:"
-    likeness = ", ".join(f"{name} {number(getattr(step.distances, key))}" for key, name in NAMES.items()
+    likeness = ", ".join(f"{name} {fixed(getattr(step.distances, key), 2)}" for key, name in NAMES.items()
                          if not np.isnan(getattr(step.distances, key)))
     heatmaps.draw(workspace.sight.seen, [
         heatmaps.Panel("What the network sees"),

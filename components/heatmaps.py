@@ -19,6 +19,7 @@ import streamlit as st
 from PIL import Image
 
 from components.colour import OPACITY, Display, Shown, backdrop, rgba
+from components.numbers import significant
 
 TITLE, LEGEND, SIDE = 24, 70, 250  # nominal pixels of a panel: its title, colour bar and lines, its map
 WIDE_SIDE = 290  # of three panels in a row
@@ -164,7 +165,7 @@ def _colour_bar(shown: Shown, cell: _Cell, on_dark: bool) -> tuple[dict[str, Any
              "sizex": cell.right - cell.left, "sizey": 7 * pixel, "sizing": "stretch", "yanchor": "top", "layer": "above"}
     low, high = shown.range
     places = ((low, cell.left, "left"), ((low + high) / 2, (cell.left + cell.right) / 2, "center"), (high, cell.right, "right"))
-    labels = [{"text": number_in_words(value), "x": x, "xanchor": anchor, "xref": "paper", "yref": "paper",
+    labels = [{"text": significant(value), "x": x, "xanchor": anchor, "xref": "paper", "yref": "paper",
                "y": image["y"] - image["sizey"], "yanchor": "top", "yshift": 2, "showarrow": False,
                "font": {"size": 10, "color": MUTED}}
               for value, x, anchor in places]
@@ -178,11 +179,6 @@ def _ramp(diverging: bool, on_dark: bool) -> str:
     buffer = BytesIO()
     Image.fromarray(rgba(Shown(levels, levels, 1.0, diverging), on_dark)).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def number_in_words(value: float) -> str:
-    """A number with two or three digits that count, and a true minus sign."""
-    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "\u2212")
 
 
 def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:

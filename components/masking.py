@@ -13,7 +13,8 @@ from PIL import Image
 
 import explainers as ex
 from components import curves, gate, revealing, runs
-from components.heatmaps import MUTED, data_uri, number_in_words
+from components.heatmaps import MUTED, data_uri
+from components.numbers import significant
 from components.overview import percent
 from components.workspace import Workspace
 
@@ -162,14 +163,14 @@ def _tile(workspace: Workspace, one: Masked, step: int, stretched: bool) -> str:
     return (f'<figure style="--line: {COLOURS[one.base]}"><figcaption>{escape(one.title)}</figcaption>'
             f"{image(left, f'What {step} masks leave')}{image(grey, f'The product of {step} masks')}"
             f'<div class="reading"><b>{share(workspace, one.number("probability", step))}</b>'
-            f"<span>logit {number_in_words(one.number('logit', step))}</span></div>"
+            f"<span>logit {significant(one.number('logit', step))}</span></div>"
             f'<p class="{"" if aimed else "lost"}">{told}</p><p>{_strength(factor)}</p></figure>')
 
 
 def _strength(factor: float) -> str:
     if factor < 1.05:
         return "shown as it is"
-    return f"shown {number_in_words(factor)} times as strong" if factor < 1000 else "shown over 1,000 times as strong"
+    return f"shown {significant(factor)} times as strong" if factor < 1000 else "shown over 1,000 times as strong"
 
 
 def image(picture: Image.Image, alt: str) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from components.colour import Shown, blended, over
-from components.heatmaps import columns_for, number_in_words
+from components.heatmaps import columns_for
+from components.numbers import significant
 
 DPI = 300
 SIDE, GAP, TITLE, BAR, CAPTION = 1.75, 0.16, 0.2, 0.3, 0.22  # inches: a panel, between panels, above, below, at the bottom
@@ -50,7 +51,7 @@ def colour_bar(axis: Any, one: Shown) -> None:
     ramp = Shown(levels, levels, one.limit, one.diverging, one.floor)
     axis.imshow(blended(ramp, np.full((1, 256, 3), 255, np.uint8)), aspect="auto", extent=(low, high, 0, 1))
     ticks = [low, (low + high) / 2, high]
-    axis.set_xticks(ticks, [number_in_words(tick) for tick in ticks], fontsize=6)
+    axis.set_xticks(ticks, [significant(tick) for tick in ticks], fontsize=6)
     for label, side in zip(axis.get_xticklabels(), ("left", "center", "right"), strict=True):
         label.set_horizontalalignment(side)
     axis.tick_params(length=2, width=0.4, pad=1.5)

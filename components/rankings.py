@@ -8,7 +8,7 @@ from html import escape
 import streamlit as st
 
 from components.curve_runs import Measured
-from components.scrub import number
+from components.numbers import fixed
 
 CHANCE = "random"  # the control that every method must beat
 
@@ -40,9 +40,9 @@ def complaints(found: Sequence[Measured]) -> list[str]:
         title, own = one.title, one.found
         worse = []
         if chance is not None and own.insertion_auc <= chance.insertion_auc:
-            worse.append(f"its insertion AUC, {number(own.insertion_auc)}, is not above {number(chance.insertion_auc)}")
+            worse.append(f"its insertion AUC, {fixed(own.insertion_auc, 2)}, is not above {fixed(chance.insertion_auc, 2)}")
         if chance is not None and own.deletion_auc >= chance.deletion_auc:
-            worse.append(f"its deletion AUC, {number(own.deletion_auc)}, is not below {number(chance.deletion_auc)}")
+            worse.append(f"its deletion AUC, {fixed(own.deletion_auc, 2)}, is not below {fixed(chance.deletion_auc, 2)}")
         if worse:
             lines.append(f"{title} does not beat the random control here: {' and '.join(worse)}.")
         lines += [f"{title}: {flag}." for flag in one.job.found.flags]

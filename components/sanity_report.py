@@ -13,8 +13,8 @@ import streamlit as st
 from components import colour, display_controls, exports
 from components.colour import Display
 from components.filmstrip import NAMES
+from components.numbers import fixed
 from components.sanity_checks import Question, Row
-from components.scrub import number
 from components.workspace import Workspace
 from explainers.metrics import sanity_checks as metric
 
@@ -60,7 +60,7 @@ def table(question: Question, found: Sequence[Row]) -> None:
     rows = []
     for row in ready:
         values = (getattr(row.found[0].distances, key) for key in NAMES)
-        cells = "".join(f"<td>{'' if np.isnan(value) else number(value)}</td>" for value in values)
+        cells = "".join(f"<td>{'' if np.isnan(value) else fixed(value, 2)}</td>" for value in values)
         title = escape(row.job.method.title)
         rows.append(f'<tr><td><i style="background:{row.style.colour}"></i>{title}</td>{cells}</tr>')
     head = f"<tr><th>Likeness to the map as learned</th>{head}</tr>"
@@ -129,7 +129,7 @@ def figure(workspace: Workspace, question: Question, found: Sequence[Row], displ
             axis.imshow(colour.over(one, workspace.sight.seen, display.backdrop), interpolation="nearest")
             axis.set_axis_off()
             if step is not None:
-                told = [f"{name} {number(getattr(step.distances, key))}" for key, name in NAMES.items()
+                told = [f"{name} {fixed(getattr(step.distances, key), 2)}" for key, name in NAMES.items()
                         if not np.isnan(getattr(step.distances, key))]
                 made.text(left / width, (bottom - 0.06) / height, "\n".join((", ".join(told[:2]), ", ".join(told[2:]))), fontsize=5,
                           va="top")

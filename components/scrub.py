@@ -14,6 +14,7 @@ from components import curves
 from components.curve_runs import Measured, Terms
 from components.curves import Curve, Panel
 from components.heatmaps import data_uri
+from components.numbers import fixed
 from components.workspace import Workspace
 from explainers.metrics import insertion_deletion as metric
 
@@ -65,16 +66,11 @@ def tile(workspace: Workspace, one: Measured, terms: Terms, fraction: float) -> 
     for name, composite, scores, top in (("inserted", pair[0], one.found.insertion, one.found.insertion_top),
                                          ("deleted", pair[1], one.found.deletion, one.found.deletion_top)):
         sides.append(f'<div><img src="{_source(workspace, composite)}" alt="{escape(one.title)}: {name}">'
-                     f'<p><b>{number(scores[point])}</b> {name}</p>{_top(workspace, top, point)}</div>')
+                     f'<p><b>{fixed(scores[point], 2)}</b> {name}</p>{_top(workspace, top, point)}</div>')
     rows, columns = one.found.cells
     grid = "" if one.found.cells == workspace.network.input_size else f"{rows} \u00d7 {columns} cells"
     return (f'<figure><figcaption><i style="background:{one.style.colour}"></i>{escape(one.title)}'
             f"<span>{grid}</span></figcaption><div class=\"pair\">{''.join(sides)}</div></figure>")
-
-
-def number(value: float) -> str:
-    """A probability, or a difference of two, with a true minus sign."""
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\u2212")
 
 
 def _top(workspace: Workspace, top: metric.Top, point: int) -> str:

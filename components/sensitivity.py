@@ -14,6 +14,7 @@ import streamlit as st
 
 import explainers as ex
 from components import curves, exports, gate, session
+from components.numbers import fixed
 from components.rankings import CHANCE, warn
 from components.runs import Job, offer
 from components.workspace import Workspace
@@ -116,8 +117,8 @@ def _correlations(key: str, _removals: metric.Removals, _maps: Sequence[np.ndarr
 def _figure(jobs: Sequence[Job], found: Sequence[metric.SensitivityN], what: str) -> dict[str, Any]:
     style = curves.styles([job.method.key for job in jobs])
     lines = tuple(
-        curves.Curve(job.method.key, f"{escape(job.method.title)}  {_number(one.mean)}{_gaps(one)}", style[job.method.key], one.counts,
-                     one.correlation)
+        curves.Curve(job.method.key, f"{escape(job.method.title)}  {fixed(one.mean, 2)}{_gaps(one)}", style[job.method.key],
+                     one.counts, one.correlation)
         for job, one in zip(jobs, found, strict=True))
     lowest = min((float(np.nanmin(one.correlation)) for one in found if not math.isnan(one.mean)), default=0.0)
     low = min(-0.25, math.floor(lowest * 4) / 4)
@@ -135,10 +136,6 @@ def _figure(jobs: Sequence[Job], found: Sequence[metric.SensitivityN], what: str
     return figure
 
 
-def _number(value: float) -> str:
-    return "none" if math.isnan(value) else f"{value:.2f}".replace("-", "\u2212")
-
-
 def _gaps(one: metric.SensitivityN) -> str:
     return f" ({one.undefined} of {len(one.counts)} undefined)" if one.undefined else ""
 
@@ -151,8 +148,8 @@ def _words(jobs: Sequence[Job], found: Sequence[metric.SensitivityN], what: str)
         known = len(one.counts) - one.undefined
         chance = max(random, Z95 / math.sqrt(one.masks * known)) if known else 1.0
         if not job.control and not one.mean > chance:
-            lines.append(f"{job.method.title} does not beat the random control here: its mean is {_number(one.mean)}, and random "
-                         f"maps stay below {_number(chance)} in 39 of 40 cases.")
+            lines.append(f"{job.method.title} does not beat the random control here: its mean is {fixed(one.mean, 2)}, and random "
+                         f"maps stay below {fixed(chance, 2)} in 39 of 40 cases.")
     if lines:
         warn(lines)
     st.caption(
