@@ -21,7 +21,7 @@ from explainers.contract import ExplainerError, Method, Passes, Target
 from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Link, Rule, Shape, feature_layers
 from explainers.networks.preprocessing import Preprocessing
 
-_TIMING_SECONDS = 0.3
+_TIMING_SECONDS = 0.1
 _TIMING_BYTES = 64 * 2**20  # of activations: a small network is timed in a larger batch, as methods use it
 
 
