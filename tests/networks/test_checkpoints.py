@@ -169,6 +169,13 @@ def test_truncated_checkpoints(part, legacy):
         assert "damaged or cut off" in refusal(read_weights, data[: int(len(data) * part)], "net.pth")
 
 
+def test_a_checkpoint_in_the_old_format_cut_anywhere():
+    """Also in the middle of a name, where what is left looks like one that is not allowed; the first bytes tell the format."""
+    data = saved(small(), _use_new_zipfile_serialization=False)
+    for end in range(32, len(data)):
+        assert "damaged or cut off" in refusal(read_weights, data[:end], "net.pth"), f"cut after {end} bytes: {data[:end][-30:]}"
+
+
 def test_a_flipped_bit_in_a_zip_is_noticed():
     """torch.load itself ignores the checksums and would hand out a wrong weight."""
     tensor = torch.arange(1000, dtype=torch.float32)
