@@ -22,7 +22,7 @@ def draw(workspace: Workspace, found: Sequence[Measured], terms: Terms) -> None:
     name = f"{workspace.picture.name}-{workspace.network.name}-{terms['protocol']}"
     caption = f"{workspace.network.title}, {workspace.explained_in_words}, {PROTOCOLS[terms['protocol']].title} protocol"
     facts = settings(workspace, found, terms)
-    shown, contrast = panels(found), isinstance(workspace.explained, tuple)
+    shown, contrast = panels(found, terms), isinstance(workspace.explained, tuple)
     files = (
         ("Figure (PNG)", "png", "image/png", lambda: figure(shown, caption, contrast, "png"), "Both curves, 300 dots per inch."),
         ("Figure (SVG)", "svg", "image/svg+xml", lambda: figure(shown, caption, contrast, "svg"), "The same figure, scalable."),

@@ -18,7 +18,7 @@ from explainers.metrics import insertion_deletion as metric
 NAME, VERSION = "insertion_deletion", 1  # raise the version when the same terms would give other curves
 
 Terms = dict[str, Any]
-"""The keywords of ``insertion_deletion.measure``: protocol, baseline, step, resolution, output, labels."""
+"""The keywords of ``insertion_deletion.measure``: protocol, baseline, step, resolution, output, labels, order_by."""
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,19 @@ OWN = "protocol's own"
 BASELINES = {"training mean": "zero", "black": "black", "image mean": "mean", "blurred": "blur", "noise": "noise"}
 RESOLUTIONS = (7, 14, 28, 56, 112)
 PIXELS = "every pixel"
+ORDERS = {"Values": "value", "Magnitudes": "magnitude"}
 BASELINE_HELP = ("What stands where the picture is not. Training mean: the mean colour of the training set (zero after "
                  "normalisation). Image mean: this picture's own mean colour. Blurred: by the protocol's kernel. Noise: one "
                  "seeded draw. ")
+ORDER_HELP = ("Values: what speaks most for the class comes first. Magnitudes: what is strongest either way. A gradient's sign says "
+              "whether a pixel should be brighter, not whether it speaks for the class, so Gradient, SmoothGrad and Guided "
+              "Backpropagation are often measured by magnitude.")
 
 
 def draw(workspace: Workspace) -> dict[str, Any]:
-    """Draw the controls in one row and read them: the terms of ``insertion_deletion.measure``."""
+    """Draw the controls in two rows and read them: the terms of ``insertion_deletion.measure``."""
     by_title = {rules.title: key for key, rules in PROTOCOLS.items()}
-    with st.container(key="protocol-row", horizontal=True, vertical_alignment="bottom", gap="small"):
+    with _row("protocol-row"):
         title = st.segmented_control(
             "Protocol", list(by_title), default="RISE", required=True, key="protocol", bind="query-params",
             help="Whose way of measuring. Methods change places between protocols: compare numbers only within one.")
@@ -30,6 +34,10 @@ def draw(workspace: Workspace) -> dict[str, Any]:
                              help=BASELINE_HELP + "Insertion brings the picture back over it.")
         end = st.selectbox("Deletion ends at", [OWN, *BASELINES], key="deletion", bind="query-params", width=150,
                            help=BASELINE_HELP + "Deletion puts it over the picture.")
+        labels = _labels(workspace) if protocol == "dmbp" else ()
+    with _row("steps-row"):
+        order = st.segmented_control("Order by", list(ORDERS), default="Values", required=True, key="order", bind="query-params",
+                                     help=ORDER_HELP)
         resolution = _resolution(workspace)
         step = st.number_input("Cells a step", 1, None, None, key="step", bind="query-params", width=175, placeholder=OWN,
                                help="How many cells change between two points. Fewer: a finer curve that takes longer. Empty: "
@@ -37,13 +45,16 @@ def draw(workspace: Workspace) -> dict[str, Any]:
         output = st.segmented_control("Probabilities", OUTPUTS, default=OUTPUTS[0], required=True, key="output",
                                       bind="query-params", help="Softmax: the classes share one whole. Sigmoid: each class for "
                                                                 "itself, for networks trained with several labels.")
-        labels = _labels(workspace) if protocol == "dmbp" else ()
     otherwise = bool(step) or resolution is not None or start != OWN or end != OWN
     st.caption(f"{f'Chosen otherwise above; {title} itself: ' if otherwise else ''}{PROTOCOLS[protocol].says}")
     own = PROTOCOLS[protocol].insertion, PROTOCOLS[protocol].deletion
     baseline = BASELINES.get(start, own[0]), BASELINES.get(end, own[1])
     return {"protocol": protocol, "baseline": baseline, "step": int(step) if step else None, "resolution": resolution,
-            "output": output, "labels": labels}
+            "output": output, "labels": labels, "order_by": ORDERS[order]}
+
+
+def _row(key: str) -> Any:
+    return st.container(key=key, horizontal=True, vertical_alignment="bottom", gap="small")
 
 
 def _resolution(workspace: Workspace) -> int | None:

@@ -8,7 +8,8 @@ high insertion and a low deletion AUC. The protocols differ in baseline, step an
 numbers only within one.
 
 Ties are broken by the pixel's place, row by row. The order is all that counts: any strictly increasing function of a map has
-its curves. All maps of a call go through the network in common batches, and the two ends, which they share, only once.
+its curves. By default that order is of the signed values; it can be of the magnitudes. All maps of a call go through the
+network in common batches, and the two ends, which they share, only once.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from explainers.context import Context, Progress
 from explainers.contract import ExplainerError, Metric, Passes, Reference, Target
 from explainers.methods.i_gos import enlarge
 from explainers.metrics.maps import Map, explained_target, listed
-from explainers.metrics.protocols import BASELINES, OUTPUTS, PROTOCOLS, Baseline, Terms, distinct
+from explainers.metrics.protocols import BASELINES, ORDERS, OUTPUTS, PROTOCOLS, Baseline, Terms, distinct
 from explainers.networks.classifier import Classifier
 
-__all__ = ["BASELINES", "OUTPUTS", "PROTOCOLS", "InsertionDeletion", "Top", "auc", "composites", "measure", "passes"]
+__all__ = ["BASELINES", "ORDERS", "OUTPUTS", "PROTOCOLS", "InsertionDeletion", "Top", "auc", "composites", "measure", "passes"]
 
 TOP = 3
 
@@ -103,8 +104,8 @@ def auc(values: np.ndarray, fractions: np.ndarray) -> float:
 
 def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *, target: Target | None = None,
             protocol: str = "rise", baseline: Baseline | tuple[Baseline, Baseline] | None = None, step: int | None = None,
-            resolution: int | None = None, output: str = "softmax", labels: Sequence[int] = (), seed: int = 0,
-            progress: Progress | None = None) -> InsertionDeletion | list[InsertionDeletion]:
+            resolution: int | None = None, output: str = "softmax", labels: Sequence[int] = (), order_by: str = "value",
+            seed: int = 0, progress: Progress | None = None) -> InsertionDeletion | list[InsertionDeletion]:
     """The curves of one map, or of each in a list.
 
     x: (1, C, H, W), preprocessed. attribution: an Attribution, or an array (h, w). target: a class, or ``(a, b)`` for the
@@ -112,7 +113,8 @@ def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *,
     baseline: one of BASELINES, or a tensor of x's shape, or a pair for insertion and deletion. zero is the mean colour of the
     training set, mean that of this image, blur the protocol's own. step: cells a step. resolution: cells a side; by default
     the map's own for ``i_gos``, else the image's pixels. output: how logits become probabilities. labels: the other classes in
-    the picture, for cIM. seed: of the noise baseline.
+    the picture, for cIM. order_by: the highest values first, or the largest ``magnitude``s, for maps whose sign is no evidence
+    for or against the class (a gradient's says only whether a pixel should be brighter). seed: of the noise baseline.
 
     ``input_iba`` takes an image row's worth of pixels a step (224 at 224); its paper's 10 (``step=10``) are 10,036 passes an
     image. Its paper deletes to black, its authors' code to the mean colour (``baseline=("blur", "zero")``). ``resolution=28``
@@ -120,7 +122,7 @@ def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *,
 
     Raises ExplainerError (a map that is not finite, an unknown target), ParameterError, Cancelled.
     """
-    terms = Terms(protocol, baseline, step, resolution, output, tuple(labels))
+    terms = Terms(protocol, baseline, step, resolution, output, tuple(labels), order_by)
     maps, several = listed(attribution)
     view = network.metered()
     context = Context(view, seed, progress)

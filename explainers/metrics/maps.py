@@ -31,6 +31,14 @@ def signed_map(given: Map, size: tuple[int, int] | None = None) -> np.ndarray:
     return flat.numpy().copy()
 
 
+def magnitude_map(given: Map, size: tuple[int, int] | None = None) -> np.ndarray:
+    """(h, w) float32 of magnitudes, taken at the map's own resolution and then resampled, so that opposite signs do not cancel."""
+    own = np.abs(signed_map(given))
+    if size is None or own.shape == tuple(size):
+        return own
+    return resample(torch.from_numpy(own), size, given.upsample if isinstance(given, Attribution) else "bilinear").numpy()
+
+
 def listed(given: Map | Sequence[Map]) -> tuple[list[Map], bool]:
     """The maps as a list, and whether they came as one. Raises ExplainerError for an empty list."""
     several = isinstance(given, (list, tuple))

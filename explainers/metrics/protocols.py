@@ -11,10 +11,11 @@ from torch import Tensor
 
 from explainers.baselines import blur, i_gos_blur, rise_blur
 from explainers.contract import ParameterError, Passes
-from explainers.metrics.maps import Map, signed_map
+from explainers.metrics.maps import Map, magnitude_map, signed_map
 
 BASELINES = ("zero", "black", "mean", "blur", "noise")
 OUTPUTS = ("softmax", "sigmoid")
+ORDERS = ("value", "magnitude")
 
 Baseline = str | Tensor
 
@@ -61,10 +62,12 @@ class Terms:
     resolution: int | None = None
     output: str = "softmax"
     labels: tuple[int, ...] = ()
+    order_by: str = "value"
 
     def __post_init__(self) -> None:
         _one_of("protocol", self.protocol, tuple(PROTOCOLS))
         _one_of("output", self.output, OUTPUTS)
+        _one_of("order_by", self.order_by, ORDERS)
         for name in self.baselines:
             if not isinstance(name, Tensor):
                 _one_of("baseline", name, BASELINES)
@@ -89,14 +92,15 @@ class Terms:
 
     def cells(self, given: Map, size: tuple[int, int]) -> np.ndarray:
         """The map at the resolution in which it is ordered, never finer than the image."""
+        resampled = signed_map if self.order_by == "value" else magnitude_map
         if self.resolution is not None:
             if self.resolution > min(size):
                 raise ParameterError(f"resolution must be at most the image's {min(size)} pixels, not {self.resolution}.")
-            return signed_map(given, (self.resolution, self.resolution))
+            return resampled(given, (self.resolution, self.resolution))
         if not self.rules.smooth:
-            return signed_map(given, size)
-        own = signed_map(given)
-        return own if own.shape[0] <= size[0] and own.shape[1] <= size[1] else signed_map(given, size)
+            return resampled(given, size)
+        own = resampled(given)
+        return own if own.shape[0] <= size[0] and own.shape[1] <= size[1] else resampled(given, size)
 
     def counts(self, shape: tuple[int, int]) -> np.ndarray:
         """How many cells are changed at each point, from none to all."""

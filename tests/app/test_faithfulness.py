@@ -77,6 +77,21 @@ def test_a_change_of_the_share_asks_the_network_nothing(open_app, engine):
     assert charts(app)[0]["layout"]["shapes"][0]["x0"] == 0.5
 
 
+@pytest.mark.parametrize("order", ["Values", "Magnitudes"])
+def test_the_order_decides_the_curves_and_the_pictures(open_app, order):
+    app = open_app(PAGE, {**QUICK, "methods": ["Gradient"], "order": order, "share": "25"})
+    network = ex.load_model("digits_cnn")
+    x = network.preprocess(next(sample for sample in ex.samples() if sample.kind == "digits").load())
+    terms = {"order_by": {"Values": "value", "Magnitudes": "magnitude"}[order], "step": 112}
+    attribution = ex.explain(network, x, "gradient")
+    trace = next(t for t in charts(app)[0]["data"] if t["legendgroup"] == "gradient")
+    expected = metric.measure(network, x, attribution, **terms)
+    assert trace["name"].endswith(f"{expected.insertion_auc:.3f}, {expected.deletion_auc:.3f}")
+    seen = metric.composites(network, x, attribution, 2 * 112 / 784, **terms)  # the point nearest to a quarter
+    shown = [scrub.source(network, composite) for composite in seen]
+    assert [name for name in shown if name in page_html(app)] == shown and shown[0] != shown[1]
+
+
 def test_the_pictures_are_the_image_and_the_baseline_at_the_ends(open_app):
     import re
 
@@ -202,12 +217,13 @@ def test_the_downloads_hold_every_point_and_the_terms(monkeypatch):
     rows = list(csv.DictReader(io.StringIO(curve_exports.points(found).decode())))
     assert len(rows) == 2 * 2 * 3 and rows[0] == {"method": "gradient", "curve": "insertion", "fraction": "0", "probability": "0.5"}
     monkeypatch.setattr(curve_exports.exports, "settings", lambda workspace, jobs: {"seed": 0})
-    terms = {"protocol": "dmbp", "baseline": ("blur", "zero"), "step": None, "resolution": 7, "output": "softmax", "labels": (2,)}
+    terms = {"protocol": "dmbp", "baseline": ("blur", "zero"), "step": None, "resolution": 7, "output": "softmax", "labels": (2,),
+             "order_by": "value"}
     facts = json.loads(json.dumps(curve_exports.settings(None, found, terms)))["insertion_deletion"]
     assert facts["terms"] == {"protocol": "dmbp", "baseline": {"insertion": "blur", "deletion": "zero"}, "step": None, "resolution": 7,
-                              "output": "softmax", "labels": [2]}
+                              "output": "softmax", "labels": [2], "order_by": "value"}
     assert facts["results"]["gradient"]["difference"] == pytest.approx(0.25) and facts["results"]["gradient"]["cim"] == 0.125
-    panels = scrub.panels(found)
+    panels = scrub.panels(found, terms)
     assert curve_exports.figure(panels, "a & b", False, "png")[:4] == b"\x89PNG"
     assert b"<svg" in curve_exports.figure(panels, "a & b", False, "svg")
 

@@ -51,8 +51,8 @@ PAGES = {  # each page's own settings as they stand in a link, and as the page r
     "methods": ({}, {}),
     "faithfulness": (
         {"measurement": "Insertion and deletion", "protocol": "I-GOS", "cells": "7 \u00d7 7", "step": "12", "deletion": "black",
-         "output": "Sigmoid", "share": "30"},
-        {"protocol": "I-GOS", "cells": "7 \u00d7 7", "step": 12, "deletion": "black", "share": 30}),
+         "output": "Sigmoid", "order": "Magnitudes", "share": "30"},
+        {"protocol": "I-GOS", "cells": "7 \u00d7 7", "step": 12, "deletion": "black", "order": "Magnitudes", "share": 30}),
     "class_sensitivity": (
         {"held_against": ["star", "heart", "cat"], "compared_by": "SSIM"},
         {"held_against": ["star", "heart", "cat"], "compared_by": "ssim"}),

@@ -23,7 +23,8 @@ def parse_method(spec: str, resolution: int | None, side: int) -> tuple[str, dic
     return name, values
 
 
-def parse_measure(spec: str) -> tuple[str, int | None]:
-    """``protocol`` or ``protocol@resolution``."""
-    protocol, _, resolution = spec.partition("@")
-    return protocol, int(resolution) if resolution else None
+def parse_measure(spec: str) -> tuple[str, int | None, str]:
+    """``protocol[@resolution][/magnitude]`` into the protocol, its resolution, and what the maps are ordered by."""
+    rest, _, order_by = spec.partition("/")
+    protocol, _, resolution = rest.partition("@")
+    return protocol, int(resolution) if resolution else None, order_by or "value"

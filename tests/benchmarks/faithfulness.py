@@ -4,11 +4,12 @@
         --measures i_gos@28 i_gos@13 --methods i_gos:resolution={r} integrated_gradients grad_cam rise:masks=1000 random \\
         --against i_gos:resolution={r} --results results.jsonl
 
-A measure is a protocol, or ``protocol@resolution``; ``{r}`` in a method's settings is that resolution (``input`` where it is the
-image's). Every line printed is over the photographs that all chosen methods have been measured on: mean ± standard error, and of
-the differences to ``--against``, photograph by photograph. ``--results`` keeps what was measured; a run that is broken off goes on.
-``--skip`` leaves out the first photographs, so that settings can be chosen on others than those reported. ``--points`` makes each
-curve of about so many points instead of the protocol's 170 to 260.
+A measure is a protocol, ``protocol@resolution``, and either with ``/magnitude`` after it, which orders maps by their magnitudes;
+``{r}`` in a method's settings is that resolution (``input`` where it is the image's). Every line printed is over the photographs
+that all chosen methods have been measured on: mean ± standard error, and of the differences to ``--against``, photograph by
+photograph. ``--results`` keeps what was measured; a run that is broken off goes on. ``--skip`` leaves out the first photographs,
+so that settings can be chosen on others than those reported. ``--points`` makes each curve of about so many points instead of
+the protocol's 170 to 260.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograp
                 reference: Any) -> None:
     """All chosen methods by all chosen measures on one photograph; what the ledger has is left alone."""
     for spec in given.measures:
-        protocol, resolution = parse_measure(spec)
+        protocol, resolution, order_by = parse_measure(spec)
         keys = {"network": network.name, "photograph": photograph.name, "measure": spec}
         missing = [method for method in given.methods if not ledger.has(method=method, **keys)]
         if not missing:
@@ -45,7 +46,7 @@ def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograp
             maps.append(engine.explain(network, photograph.x, name, target=photograph.label, reference=reference, **settings))
         step = step_of(given.points, resolution or network.input_size[0])
         found = insertion_deletion.measure(network, photograph.x, maps, target=photograph.label, protocol=protocol,
-                                           resolution=resolution, step=step)
+                                           resolution=resolution, step=step, order_by=order_by)
         for method, one, attribution in zip(missing, found, maps, strict=True):
             ledger.add(method=method, insertion=one.insertion_auc, deletion=one.deletion_auc, seconds=attribution.seconds, **keys)
 

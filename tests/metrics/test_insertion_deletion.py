@@ -79,6 +79,30 @@ def test_coarse_cells_are_blocks_in_a_pixel_protocol(patch, planted):
     assert found.cells == (4, 4) and found.insertion[1] == pytest.approx(1, abs=1e-5)
 
 
+def test_by_magnitude_a_map_of_evidence_against_finds_the_patch(patch, planted):
+    against = 0.1 - planted  # -0.9 on the patch, 0.1 elsewhere
+    by_value = m.measure(patch, ones(), against, target=1, baseline="zero", step=32)
+    assert by_value.insertion_auc == pytest.approx(1 / 32, abs=1e-5)
+    by_magnitude = m.measure(patch, ones(), against, target=1, baseline="zero", step=32, order_by="magnitude")
+    assert by_magnitude.insertion_auc == pytest.approx(1 - 1 / 32, abs=1e-5)
+    assert by_magnitude.deletion_auc == pytest.approx(1 / 32, abs=1e-5)
+
+
+@pytest.mark.parametrize("terms", [{"resolution": 4}, {"protocol": "i_gos", "resolution": 4}])
+def test_magnitudes_are_taken_before_pixels_become_cells(patch, planted, terms):
+    """A checkerboard of signs is nothing on average: by value its cell is like the others, by magnitude it comes first."""
+    signs = planted * np.where(np.indices((32, 32)).sum(0) % 2, -1, 1).astype(np.float32)
+    shown = {by: m.composites(patch, ones(), signs, 1 / 16, baseline="zero", order_by=by, **terms)[0][0, 0] for by in m.ORDERS}
+    assert shown["value"][0, 0] == 1 and shown["value"][11, 11] < 0.5  # all cells are tied: the first in place
+    assert shown["magnitude"][11, 11] > 0.5 and shown["magnitude"][0, 0] == 0
+
+
+@pytest.mark.parametrize("protocol", m.PROTOCOLS)
+def test_a_map_without_negative_values_has_one_order(protocol, toy, image, shuffled):
+    one, other = (m.measure(toy, image, shuffled, target=2, protocol=protocol, order_by=by) for by in m.ORDERS)
+    assert np.array_equal(one.insertion, other.insertion) and np.array_equal(one.deletion, other.deletion)
+
+
 def test_soft_cells_in_the_i_gos_protocol(patch, planted):
     """A marked cell enlarged bilinearly shows its middle, and half way to its neighbours above the threshold."""
     coarse = np.zeros((4, 4), np.float32)
@@ -287,6 +311,7 @@ def test_sigmoid_probabilities_do_not_share(toy, image, shuffled):
     ({"protocol": "roar"}, "protocol must be one of 'rise'"), ({"baseline": "red"}, "baseline must be one of"),
     ({"baseline": ("blur", "red")}, "not 'red'"), ({"step": 0}, "step must be"), ({"resolution": 7.5}, "resolution must be"),
     ({"resolution": 64}, "at most the image's 32"), ({"output": "logit"}, "output must be"),
+    ({"order_by": "rank"}, "order_by must be"),
     ({"labels": (1,)}, "only the protocol 'dmbp'"), ({"labels": (9,), "protocol": "dmbp"}, "classes 0 to 4"),
     ({"labels": (2,), "protocol": "dmbp"}, "leave the target out"), ({"target": 9}, "classes 0 to 4"),
     ({"baseline": torch.zeros(1, 3, 8, 8)}, "must have the image's"),
