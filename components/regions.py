@@ -18,7 +18,9 @@ from explainers.metrics import localisation as metric
 
 BOX, OUTLINE = "Box", "Outline"
 EDGES = {"Left": 25.0, "Top": 25.0, "Right": 75.0, "Bottom": 75.0}  # percent
-POINTS = "region-outline"  # in the session: the drawn outline's (column, row) points in percent
+CORNERS = "region_outline"
+EXAMPLE = "25,25 75,25 50,80"
+TOLERANCE = 0.5  # percent by which a drawn outline may be straightened, so that it fits into a link
 CHOICE, SCENE = "region", "region-scene"
 
 
@@ -51,9 +53,10 @@ def choose(workspace: Workspace) -> Region:
             "Box around it", key="region_box", bind="query-params",
             help="Measure with the smallest upright box around the object, as papers do on photographs.")
         edges = [_edge(name, value) for name, value in EDGES.items()] if chosen == BOX else []
+        corners = _corners() if chosen == OUTLINE else ""
     if chosen in objects:
         return replace(_object(chosen, objects[chosen], boxed), stranger=chosen != own)
-    return _drawn(chosen, edges, workspace.network.input_size)
+    return _drawn(chosen, edges, corners, workspace.network.input_size)
 
 
 def _follow(scene: tuple[str, str], options: Sequence[str], default: str) -> None:
@@ -71,18 +74,33 @@ def _object(name: str, inside: np.ndarray, boxed: bool) -> Region:
     return Region(f"box around the {name}", metric.bounding_box(inside)) if boxed else Region(name, inside)
 
 
-def _drawn(chosen: str, edges: Sequence[float], size: tuple[int, int]) -> Region:
+def _drawn(chosen: str, edges: Sequence[float], corners: str, size: tuple[int, int]) -> Region:
     try:
         if chosen == BOX:
             (left, right), (top, bottom) = (_pixels(edges[0::2], size[1]), _pixels(edges[1::2], size[0]))
             return Region("box", metric.box(left, top, right, bottom, size))
-        points = st.session_state.get(POINTS, ())
-        if not points:
+        if not corners.strip():
             return Region("outline", trouble="Draw an outline on the picture: choose the lasso above it, then drag around the object.")
-        columns, rows = (_pixels(side, size[1 - axis]) for axis, side in enumerate(zip(*points, strict=True)))
+        columns, rows = (_pixels(side, size[1 - axis]) for axis, side in enumerate(zip(*_read(corners), strict=True)))
         return Region("outline", metric.polygon(list(zip(columns, rows, strict=True)), size))
     except ex.ExplainerError as error:
         return Region(chosen.lower(), trouble=str(error))
+
+
+def _corners() -> str:
+    return st.text_input("Corners, %", key=CORNERS, bind="query-params", width=360, placeholder=EXAMPLE,
+                         help="The outline's corners: column,row for each, in percent of the picture that the network sees, from its "
+                              "upper left corner. The lasso writes them here.")
+
+
+def _read(corners: str) -> list[tuple[float, float]]:
+    try:
+        found = [tuple(float(value) for value in corner.split(",")) for corner in corners.split()]
+    except ValueError:
+        found = []
+    if len(found) < 3 or not all(len(corner) == 2 and 0 <= min(corner) <= max(corner) <= 100 for corner in found):
+        raise ex.ExplainerError(f"Write the outline as three or more corners in percent, like {EXAMPLE}, not {corners[:60]!r}.")
+    return found
 
 
 def _edge(name: str, value: float) -> float:
@@ -97,19 +115,37 @@ def _pixels(percent: Sequence[float], side: int) -> list[float]:
 
 def take(selection: dict, size: tuple[int, int]) -> None:
     """Make the last box or lasso, in pixel coordinates, the region; where nothing was selected it stays as it was."""
-    def percent(values: Sequence[float], side: int) -> list[float]:
-        return [round(min(max(100 * (value + 0.5) / side, 0.0), 100.0), 1) for value in values]
+    def percent(values: Sequence[float], side: int) -> np.ndarray:
+        return np.clip(100 * (np.asarray(values, float) + 0.5) / side, 0, 100)
 
     if selection.get("lasso"):
         drawn = selection["lasso"][-1]
-        st.session_state[POINTS] = tuple(zip(percent(drawn["x"], size[1]), percent(drawn["y"], size[0]), strict=True))
-        st.session_state[CHOICE] = OUTLINE
+        points = straightened(np.stack((percent(drawn["x"], size[1]), percent(drawn["y"], size[0])), 1))
+        _become(OUTLINE, {CORNERS: " ".join(f"{column:.4g},{row:.4g}" for column, row in points.round(1))})
     elif selection.get("box"):
         drawn = selection["box"][-1]
         (left, right), (top, bottom) = sorted(percent(drawn["x"], size[1])), sorted(percent(drawn["y"], size[0]))
-        for name, value in zip(EDGES, (left, top, right, bottom), strict=True):
-            st.session_state[f"box_{name.lower()}"] = value
-        st.session_state[CHOICE] = BOX
+        values = zip(EDGES, (left, top, right, bottom), strict=True)
+        _become(BOX, {f"box_{name.lower()}": round(float(value), 1) for name, value in values})
+
+
+def _become(chosen: str, values: dict[str, str | float]) -> None:
+    """Choose what was drawn; the browser writes only those widgets into the link that it has already."""
+    if st.session_state[CHOICE] != chosen:
+        st.query_params.update(values)
+    for key, value in {CHOICE: chosen, **values}.items():
+        st.session_state[key] = value
+
+
+def straightened(points: np.ndarray) -> np.ndarray:
+    """Of a line's points, (n, 2), those that keep all others within TOLERANCE of it (Douglas and Peucker)."""
+    along, rest = points[-1] - points[0], points - points[0]
+    share = np.clip(rest @ along / max(along @ along, 1e-12), 0, 1)
+    away = np.hypot(*(rest - share[:, None] * along).T)
+    far = int(away.argmax())
+    if away[far] <= TOLERANCE:
+        return points[[0, -1]]
+    return np.concatenate((straightened(points[:far + 1])[:-1], straightened(points[far:])))
 
 
 def _objects(workspace: Workspace) -> dict[str, np.ndarray]:

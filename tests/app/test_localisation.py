@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 
 import numpy as np
@@ -54,12 +55,10 @@ def draw(app: AppTest, **selection) -> AppTest:
     with_defaults = {"points": [], "point_indices": [], "box": [], "lasso": [], **selection}
     app.session_state["region-picture"] = {"selection": with_defaults}
     size = (128, 128)
-    before = regions.st.session_state
-    try:
-        regions.st.session_state = app.session_state
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(regions.st, "session_state", app.session_state)
+        patched.setattr(regions.st, "query_params", app.query_params)
         regions.take(with_defaults, size)
-    finally:
-        regions.st.session_state = before
     return app.run()
 
 
@@ -100,6 +99,33 @@ def test_a_drawn_outline_becomes_the_region_and_an_empty_selection_changes_nothi
     assert float(table(app)["Chance"][0].split("\u202f")[0]) == pytest.approx(50, abs=1)
     before = table(app)
     assert table(draw(app)) == before
+
+
+def test_an_outline_stands_in_the_link_and_can_be_typed(section):
+    app = section(region="Outline", region_outline="0,0 100,0 0,100")
+    assert not app.info and float(table(app)["Chance"][0].split("\u202f")[0]) == pytest.approx(50, abs=1)
+    app = section(region="heart")
+    corners = [(30 + 20 * math.cos(turn), 50 + 20 * math.sin(turn)) for turn in np.linspace(0, 2 * math.pi, 200)]
+    draw(app, lasso=[{"xref": "x", "yref": "y", "x": [1.28 * x - 0.5 for x, _ in corners], "y": [1.28 * y - 0.5 for _, y in corners]}])
+    written = app.text_input(key="region_outline").value
+    assert app.query_params["region_outline"] == written
+    assert 12 < len(written.split()) < 40  # enough corners for a circle, few enough for a link
+    assert float(table(app)["Chance"][0].split("\u202f")[0]) == pytest.approx(100 * math.pi * 0.2**2, abs=0.4)
+    assert table(section(region="Outline", region_outline=written)) == table(app)
+
+
+@pytest.mark.parametrize("wrong", ["heart", "10,10 20,20", "1,2,3 4,5,6 7,8,9", "0,0 200,0 0,100", "nan,0 100,0 0,100"])
+def test_corners_that_are_none_are_told_in_one_sentence(section, wrong):
+    app = section(region="Outline", region_outline=wrong)
+    assert ["three or more corners" in info.value for info in app.info] == [True] and not app.exception
+
+
+@pytest.mark.parametrize(("points", "kept"), [
+    ([(0, 0), (10, 0.2), (20, -0.3), (30, 0)], [0, 3]), ([(0, 0), (10, 0), (10, 10), (0, 10), (0, 0)], [0, 1, 2, 3, 4]),
+    ([(5, 5), (5, 5), (5, 5)], [0, 2])])
+def test_an_outline_is_straightened_by_little(points, kept):
+    points = np.array(points, float)
+    assert np.array_equal(regions.straightened(points), points[kept])
 
 
 def test_an_empty_or_full_box_is_told_in_one_sentence(section):

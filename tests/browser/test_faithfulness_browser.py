@@ -51,3 +51,35 @@ def test_the_page_fits_a_phone(visit):
     page = open_curves(visit(390, 844))
     assert page.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.page.locator(".scrub figure").first.bounding_box()["width"] <= 390
+
+
+PICTURE = ".st-key-localisation-picture"
+WHERE = "faithfulness?measurement=Localisation&picture=star-heart&methods=Gradient&class=heart"
+
+
+def chance(page) -> str:
+    """The region's area, as the table says it."""
+    return page.page.locator("tr.chance td").nth(1).inner_text()
+
+
+def test_what_is_drawn_stands_in_the_link(visit):
+    page = visit().go(WHERE, wait=f"{PICTURE} .nsewdrag")
+    seen = {chance(page)}
+    drawn = (("Box", "box_left", [(0.2, 0.2), (0.4, 0.4), (0.6, 0.5)]), ("Box", "box_left", [(0.1, 0.2), (0.4, 0.4), (0.6, 0.5)]),
+             ("Lasso", "region_outline", [(0.8, 0.4), (0.65, 0.7), (0.5, 0.4), (0.65, 0.1), (0.8, 0.4)]))
+    for tool, key, corners in drawn:
+        page.page.locator(f'{PICTURE} .modebar-btn[data-title*="{tool}"]').click()
+        area = page.page.locator(f"{PICTURE} .nsewdrag").bounding_box()
+        for place, (across, down) in enumerate(corners):
+            page.page.mouse.move(area["x"] + across * area["width"], area["y"] + down * area["height"], steps=8)
+            if place == 0:
+                page.page.mouse.down()
+        page.page.mouse.up()
+        page.page.wait_for_function("key => new URL(location).searchParams.has(key)", arg=key)
+        page.page.wait_for_function("seen => !seen.includes(document.querySelector('tr.chance td:nth-child(2)').innerText)",
+                                    arg=list(seen))
+        page.settle()
+        seen.add(chance(page))
+    assert len(seen) == 4
+    again = visit().go(page.page.url.split("/", 3)[3], wait="tr.chance")
+    assert chance(again) == chance(page)
