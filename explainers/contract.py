@@ -73,7 +73,9 @@ class Parameter:
     options: tuple[str, ...] = ()
 
     def check(self, value: Any) -> Any:
-        """The value in the declared type. Raises ParameterError outside the declared range."""
+        """The value in the declared type; a number may name an option (28 is '28'). Raises ParameterError outside the range."""
+        if self.kind == "choice" and _is_number(value):
+            value = f"{value:g}"
         allowed = {
             "switch": lambda: isinstance(value, bool),
             "choice": lambda: value in self.options,

@@ -26,6 +26,7 @@ def attribution(native: torch.Tensor, **changes) -> Attribution:
     ("integrated_gradients", {"baseline": "grey"}, "'zero', 'black', 'blurred', 'noise', not 'grey'"),
     ("smoothgrad", {"noise": float("nan")}, "from 0 to 1, not nan"),
     ("smoothgrad", {"squared": 1}, "True or False"),
+    ("i_gos", {"resolution": 29}, "'28', '56', '112', 'input', not '29'"),
     ("gradient_x_sign", {"steps": 3}, "takes no parameters"),
 ])
 def test_a_wrong_parameter_is_refused_with_what_is_allowed(name, values, says):
@@ -36,6 +37,11 @@ def test_a_wrong_parameter_is_refused_with_what_is_allowed(name, values, says):
 def test_settings_come_in_the_declared_types():
     settings = ex.methods()["integrated_gradients"].settings(steps=7.0)
     assert settings.steps == 7 and isinstance(settings.steps, int) and settings.baseline == "zero"
+
+
+@pytest.mark.parametrize("side", ["13", 13, 13.0, np.int64(13)])
+def test_a_number_may_name_an_option(side):
+    assert ex.methods()["i_gos"].settings(resolution=side).resolution == "13"
 
 
 def test_heatmap_adds_channels_or_keeps_the_strongest():
