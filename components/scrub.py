@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import streamlit as st
 from PIL import Image
-from torch import Tensor
 
 from components import curves
 from components.curve_runs import Measured, Terms
@@ -83,8 +83,8 @@ def _top(workspace: Workspace, top: metric.Top, point: int) -> str:
     return f"<ol>{''.join(rows)}</ol>"
 
 
-def source(network: Classifier, composite: Tensor) -> str:
-    """What the network saw, (1, C, H, W), as the address of a picture."""
+def source(network: Classifier, composite: Any) -> str:
+    """What the network saw, a tensor (1, C, H, W), as the address of a picture."""
     image = network.preprocessing.picture(composite[0])
     if image.width < SHOWN // 2:
         factor = -(-SHOWN // image.width)
