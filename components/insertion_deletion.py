@@ -20,7 +20,7 @@ def draw(workspace: Workspace, jobs: Sequence[Job]) -> None:
     count = f"{len(there)} maps" if len(there) > 1 else "one map"
     found = curve_runs.measured(workspace, there, [terms], PLACE, f"Measure {count}")[0] if there else []
     if found:
-        rankings.verdict(found)
+        rankings.verdict(found, terms)
         scrub.draw(workspace, found, terms)
         rankings.table(found)
         curve_exports.draw(workspace, found, terms)

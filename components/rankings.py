@@ -7,15 +7,19 @@ from html import escape
 
 import streamlit as st
 
-from components.curve_runs import Measured
+from components.curve_runs import Measured, Terms
 from components.numbers import fixed
 
 CHANCE = "random"  # the control that every method must beat
+SIGNS = ("A sign is not always evidence: a gradient's says whether a pixel should be brighter. For such maps, order by magnitudes "
+         "above.")
 
 
-def verdict(found: Sequence[Measured]) -> None:
+def verdict(found: Sequence[Measured], terms: Terms) -> None:
     """Name every method that does not beat the random control, and every map that has something wrong with it."""
     lines = complaints(found)
+    if terms["order_by"] == "value" and any(one.job.found.signed and _behind(one, found) for one in found):
+        lines.append(SIGNS)
     real = [one for one in found if not one.control]
     if not lines and real:
         lines = ["Every method beats the random control on this picture, by insertion and by deletion." if len(real) > 1 else
@@ -32,21 +36,28 @@ def warn(lines: Sequence[str]) -> None:
 
 def complaints(found: Sequence[Measured]) -> list[str]:
     """One sentence for each method that is no better than chance here, or whose map has a flag."""
-    chance = next((one.found for one in found if one.key == CHANCE), None)
     lines = []
     for one in found:
         if one.control:
             continue
-        title, own = one.title, one.found
-        worse = []
-        if chance is not None and own.insertion_auc <= chance.insertion_auc:
-            worse.append(f"its insertion AUC, {fixed(own.insertion_auc, 2)}, is not above {fixed(chance.insertion_auc, 2)}")
-        if chance is not None and own.deletion_auc >= chance.deletion_auc:
-            worse.append(f"its deletion AUC, {fixed(own.deletion_auc, 2)}, is not below {fixed(chance.deletion_auc, 2)}")
+        worse = _behind(one, found)
         if worse:
-            lines.append(f"{title} does not beat the random control here: {' and '.join(worse)}.")
-        lines += [f"{title}: {flag}." for flag in one.job.found.flags]
+            lines.append(f"{one.title} does not beat the random control here: {' and '.join(worse)}.")
+        lines += [f"{one.title}: {flag}." for flag in one.job.found.flags]
     return lines
+
+
+def _behind(one: Measured, found: Sequence[Measured]) -> list[str]:
+    """Where a method is no better than chance, in words; nothing for a control, or where chance was not measured."""
+    chance = next((other.found for other in found if other.key == CHANCE), None)
+    own, worse = one.found, []
+    if one.control or chance is None:
+        return worse
+    if own.insertion_auc <= chance.insertion_auc:
+        worse.append(f"its insertion AUC, {fixed(own.insertion_auc, 2)}, is not above {fixed(chance.insertion_auc, 2)}")
+    if own.deletion_auc >= chance.deletion_auc:
+        worse.append(f"its deletion AUC, {fixed(own.deletion_auc, 2)}, is not below {fixed(chance.deletion_auc, 2)}")
+    return worse
 
 
 def table(found: Sequence[Measured]) -> None:

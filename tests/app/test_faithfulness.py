@@ -40,7 +40,7 @@ def made(key: str, insertion: float, deletion: float, **rest) -> Measured:
     flat, top = np.linspace(0, 1, 3), metric.Top(np.zeros((3, 3), int), np.zeros((3, 3)))
     up, down = 0 * flat + insertion, 0 * flat + deletion
     found = metric.InsertionDeletion(flat, up, down, top, top, "rise", 0, 1, (8, 8), Passes(3), **rest)
-    job = Job(ex.methods()[key], found=SimpleNamespace(flags=()))
+    job = Job(ex.methods()[key], found=SimpleNamespace(flags=(), signed=ex.methods()[key].signed))
     return Measured(job, curves.Style("#000000"), found)
 
 
@@ -226,6 +226,16 @@ def test_the_downloads_hold_every_point_and_the_terms(monkeypatch):
     panels = scrub.panels(found, terms)
     assert curve_exports.figure(panels, "a & b", False, "png")[:4] == b"\x89PNG"
     assert b"<svg" in curve_exports.figure(panels, "a & b", False, "svg")
+
+
+@pytest.mark.parametrize(("key", "insertion", "order_by", "hinted"), [
+    ("gradient", 0.2, "value", True), ("gradient", 0.2, "magnitude", False), ("gradient", 0.5, "value", False),
+    ("rise", 0.2, "value", False)])
+def test_a_signed_map_that_loses_is_pointed_to_magnitudes(monkeypatch, key, insertion, order_by, hinted):
+    said = []
+    monkeypatch.setattr(rankings.st, "html", said.append)
+    rankings.verdict([made(key, insertion, 0.1), made("random", 0.3, 0.3)], {"order_by": order_by})
+    assert ("order by magnitudes" in said[0]) == hinted and ("does not beat" in said[0]) == (insertion < 0.3)
 
 
 def test_without_a_method_one_line_asks_for_one(open_app):
