@@ -45,7 +45,7 @@ def draw(workspace: Workspace) -> dict[str, Any]:
         output = st.segmented_control("Probabilities", OUTPUTS, default=OUTPUTS[0], required=True, key="output",
                                       bind="query-params", help="Softmax: the classes share one whole. Sigmoid: each class for "
                                                                 "itself, for networks trained with several labels.")
-    otherwise = bool(step) or resolution is not None or start != OWN or end != OWN
+    otherwise = bool(step) or resolution is not None or start != OWN or end != OWN or ORDERS[order] != "value"
     st.caption(f"{f'Chosen otherwise above; {title} itself: ' if otherwise else ''}{PROTOCOLS[protocol].says}")
     own = PROTOCOLS[protocol].insertion, PROTOCOLS[protocol].deletion
     baseline = BASELINES.get(start, own[0]), BASELINES.get(end, own[1])

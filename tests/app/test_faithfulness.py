@@ -85,6 +85,7 @@ def test_the_order_decides_the_curves_and_the_pictures(open_app, order):
     terms = {"order_by": {"Values": "value", "Magnitudes": "magnitude"}[order], "step": 112}
     attribution = ex.explain(network, x, "gradient")
     trace = next(t for t in charts(app)[0]["data"] if t["legendgroup"] == "gradient")
+    assert ("largest magnitude first" in str(charts(app)[0])) == (order == "Magnitudes")
     expected = metric.measure(network, x, attribution, **terms)
     assert trace["name"].endswith(f"{expected.insertion_auc:.3f}, {expected.deletion_auc:.3f}")
     seen = metric.composites(network, x, attribution, 2 * 112 / 784, **terms)  # the point nearest to a quarter
