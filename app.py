@@ -5,7 +5,7 @@ The server imports this file once, for ``app``; then it runs it as a script for 
 
 import streamlit as st
 
-from components import frame, warm_start
+from components.shell import frame, warm_start
 
 
 def view() -> None:

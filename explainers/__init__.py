@@ -1,36 +1,39 @@
-"""Attribution methods for image classifiers, and a memory for their maps. Usable without the app:
+"""Attribution methods and metrics for image classifiers, with a memory for their results. Usable without the app:
 
     import explainers as ex
     net = ex.load_model("scenes_vgg")
     x = net.preprocess(ex.load_image("photo.jpg"))
-    map = ex.explain(net, x, "integrated_gradients", steps=50).heatmap()
+    a = ex.explain(net, x, "integrated_gradients", steps=50)
+    a.heatmap()
+
+A ``Question`` is the same as one value, to be run now or by an ``Engine``, and to be asked again with a change:
+
+    question = ex.ask(net, x, "integrated_gradients", target=3)
+    curves = ex.Engine().measure(ex.judge("insertion_deletion", question))
 """
 
-from explainers.caching import MapCache
-from explainers.contract import (
-    Attribution,
-    Cancelled,
-    ExplainerError,
-    Method,
-    Metric,
-    Parameter,
-    ParameterError,
-    Passes,
-    Reference,
-    UnsupportedError,
-)
+from explainers.attribution import Attribution
+from explainers.cache import MapCache
+from explainers.contract import Citation, Method, Metric, Score
 from explainers.data.gallery import Sample, samples
+from explainers.engine import Cost, Engine, explain
+from explainers.errors import ExplainerError, ParameterError, UnsupportedError
+from explainers.measurement import Measurement, judge
 from explainers.methods import methods
 from explainers.metrics import metrics
 from explainers.networks.checkpoints import CheckpointError, ModelCard
 from explainers.networks.classifier import Classifier
 from explainers.networks.loading import ModelEntry, load_model, load_uploaded_model, models
+from explainers.parameters import Parameter
+from explainers.passes import Passes
 from explainers.pictures import Picture, PictureError, digest, load_image, read_picture
-from explainers.running import Cost, Engine, Request, explain
+from explainers.progress import Cancelled
+from explainers.question import Question, Request, ask
+from explainers.target import Target
 
 __all__ = [
-    "Attribution", "Cancelled", "CheckpointError", "Classifier", "Cost", "Engine", "ExplainerError", "MapCache", "Method",
-    "Metric", "ModelCard", "ModelEntry", "Parameter", "ParameterError", "Passes", "Picture", "PictureError", "Reference",
-    "Request", "Sample", "UnsupportedError", "digest", "explain", "load_image", "load_model", "load_uploaded_model", "methods",
-    "metrics", "models", "read_picture", "samples",
+    "Attribution", "Cancelled", "CheckpointError", "Citation", "Classifier", "Cost", "Engine", "ExplainerError", "MapCache",
+    "Measurement", "Method", "Metric", "ModelCard", "ModelEntry", "Parameter", "ParameterError", "Passes", "Picture",
+    "PictureError", "Question", "Request", "Sample", "Score", "Target", "UnsupportedError", "ask", "digest", "explain", "judge",
+    "load_image", "load_model", "load_uploaded_model", "methods", "metrics", "models", "read_picture", "samples",
 ]

@@ -1,4 +1,4 @@
-"""Images that stand for "nothing to see": where a path starts, and what hidden pixels are replaced by."""
+"""Baseline images without evidence: the start of an integration path, or the replacement of hidden pixels."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from torch.nn import functional as F
 
 from explainers.networks.classifier import Classifier
 
-BASELINES = ("zero", "black", "blurred", "noise")
+BASELINES = ("zero", "black", "blur", "noise")
 
 
 def baseline(network: Classifier, x: Tensor, name: str, generator: torch.Generator) -> Tensor:
     """(N, C, H, W) in the network's normalised space, of the same shape as ``x``.
 
-    zero: the training set's mean colour. black: black pixels. blurred: the image blurred with a standard deviation of a
-    tenth of its side. noise: one draw of N(0, 1), the statistics of normalised images.
+    zero: the training set's mean colour. black: black pixels. blur: the image blurred with a standard deviation of a
+    tenth of its width. noise: one draw from N(0, 1), roughly the distribution of normalised pixels. Raises ValueError for
+    another name.
     """
     if name == "zero":
         return torch.zeros_like(x)
     if name == "black":
         return network.preprocessing.normalise(torch.zeros_like(x))
-    if name == "blurred":
+    if name == "blur":
         return blur(x, sigma=x.shape[-1] / 10)
     if name == "noise":
         return torch.randn(x.shape, generator=generator).to(x.device)
@@ -32,7 +33,7 @@ def baseline(network: Classifier, x: Tensor, name: str, generator: torch.Generat
 
 
 def blur(x: Tensor, sigma: float, radius: int | None = None) -> Tensor:
-    """Gaussian blur of (N, C, H, W), separable, edges mirrored; ``radius`` is 3 sigma unless told, and fits the image."""
+    """Gaussian blur of (N, C, H, W) with mirrored edges. ``radius`` is 3 sigma by default, and at most the image's side - 1."""
     radius = min(math.ceil(3 * sigma) if radius is None else radius, min(x.shape[-2:]) - 1)
     offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -40,15 +41,16 @@ def blur(x: Tensor, sigma: float, radius: int | None = None) -> Tensor:
 
 
 def i_gos_blur(x: Tensor) -> Tensor:
-    """Kernel 51 and deviation 50 at 224 pixels, in proportion at other sizes: what I-GOS hides pixels with."""
+    """The blur that I-GOS replaces hidden pixels with: kernel 51 and deviation 50 at 224 pixels, in proportion at other sizes."""
     scale = x.shape[-1] / 224
     return blur(x, sigma=50 * scale, radius=max(1, round(25 * scale)))
 
 
 def rise_blur(x: Tensor) -> Tensor:
-    """Kernel 11 and deviation 5, with zeros beyond the edges: what RISE's insertion starts from (Petsiuk and others 2018).
+    """The blur that RISE's insertion starts from: kernel 11, deviation 5, zeros beyond the edges (Petsiuk, Das, Saenko 2018).
 
-    The authors make the kernel by filtering an impulse of 11 pixels, so the tails that it cuts off are folded back into it.
+    The authors make the kernel by filtering an impulse of 11 pixels with mirrored edges, so the tails of the Gaussian beyond
+    11 pixels are folded back into the kernel.
     """
     side, sigma, reach = 11, 5.0, 20
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
@@ -58,7 +60,7 @@ def rise_blur(x: Tensor) -> Tensor:
 
 
 def _filtered(padded: Tensor, kernel: Tensor) -> Tensor:
-    """A padded (N, C, H, W) with a kernel (k,) along the columns and then along the rows."""
+    """Filters a padded (N, C, H, W) with the kernel (k,) along each row and then along each column."""
     channels = padded.shape[1]
     kernel = kernel.expand(channels, 1, -1)
     rows = F.conv2d(padded, kernel[..., None, :], groups=channels)

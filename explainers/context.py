@@ -1,48 +1,73 @@
-"""What a method is given beside the network and the image: randomness, batches, progress, and what others computed."""
+"""What a method or a metric is given beside the network and its subject: randomness, batches, progress, and what is known already."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from explainers.contract import Cancelled, ExplainerError, Passes
+from explainers.attribution import Attribution
 from explainers.data.reference import ReferenceSet
+from explainers.errors import ExplainerError
+from explainers.keys import key_of
 from explainers.networks.classifier import Classifier
+from explainers.passes import Passes
+from explainers.progress import Progress, report
 
 T = TypeVar("T")
-Progress = Callable[[int, int, Tensor | None], Any]
-"""``progress(done, total, preview)``; returning False, or raising, stops the run."""
 
 _CPU_BATCH_BYTES = 2400 * 2**20
 _MOST_IMAGES = 256
 
 
-class Fits(Protocol):
-    """Where fitted statistics are kept: by a hex name, as named tensors and numbers."""
+class FitStore(Protocol):
+    """Where fitted statistics are kept: named tensors and numbers, by a hexadecimal key."""
 
-    def recall(self, key: str) -> Mapping[str, Any] | None: ...
+    def get(self, key: str) -> Any: ...
 
-    def keep(self, key: str, fields: Mapping[str, Any]) -> None: ...
+    def put(self, key: str, value: Any) -> None: ...
+
+
+class Memo(dict[tuple[Any, ...], tuple[Any, Passes]]):
+    """Intermediate results by key, each with its passes. ``hits`` counts how often one was used again."""
+
+    hits = 0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a question or a measurement is run; none of it changes the result.
+
+    progress: the callback. memo: what methods of the same network and image have computed and may reuse. fits: where fitted
+    statistics are kept. explain: how a metric gets the maps that it needs, ``explain(question, progress)``; None makes each
+    map anew.
+    """
+
+    progress: Progress | None = None
+    memo: Memo = field(default_factory=Memo)
+    fits: FitStore | None = None
+    explain: Callable[[Any, Progress | None], Attribution] | None = None
 
 
 class Context:
-    """One run's surroundings. Made anew for every explanation, so nothing leaks from one to the next."""
+    """The surroundings of one run. Made anew for every run, so nothing leaks from one to the next."""
 
-    def __init__(self, network: Classifier, seed: int = 0, progress: Progress | None = None,
-                 shared: dict[Any, Any] | None = None, reference: ReferenceSet | None = None, fits: Fits | None = None):
+    def __init__(self, network: Classifier, seed: int = 0, options: RunOptions | None = None,
+                 reference: ReferenceSet | None = None):
+        options = options or RunOptions()
         self.network = network
         self.seed = seed
         self.reference = reference
-        self._fits = fits
         self.reused = Passes()
-        self._progress = progress
-        self._shared = {} if shared is None else shared
-        self._at_once = [fitting_batch(network)]  # a cell, so that a run and its parts learn from one another
+        self._explain = options.explain
+        self._fits = options.fits
+        self._progress = options.progress
+        self._memo = options.memo
+        self._batch_size = [fitting_batch(network)]  # a list, so that a run and its parts share the one value
 
     def generator(self, index: int = 0) -> torch.Generator:
         """A fresh generator on the CPU for the ``index``-th random thing of this run.
@@ -54,11 +79,11 @@ class Context:
     @property
     def batch_size(self) -> int:
         """How many images go through the network at once."""
-        return self._at_once[0]
+        return self._batch_size[0]
 
     @batch_size.setter
     def batch_size(self, images: int) -> None:
-        self._at_once[0] = images
+        self._batch_size[0] = images
 
     def part(self, start: int, stop: int, of: int, preview: Callable[[], Tensor] | None = None) -> Context:
         """The surroundings of one stretch of this run, from ``start`` to ``stop`` of ``of``: its progress counts on from there.
@@ -70,7 +95,7 @@ class Context:
             self.progress(start * total + done * (stop - start), of * total, preview() if preview else shown)
 
         inner = copy.copy(self)
-        inner._progress, inner._shared = onward, {}
+        inner._progress, inner._memo = onward, Memo()
         return inner
 
     def progress(self, done: int, total: int, preview: Tensor | None = None) -> None:
@@ -106,52 +131,66 @@ class Context:
             start = stop
             self.progress(start, total, preview() if preview else None)
 
-    def share(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+    def memoize(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
         """The result of ``compute``, or what another method of the same image and network computed under this key.
 
         What was reused still counts as this method's own passes: its cost is what it costs alone.
         """
-        if key in self._shared:
-            result, passes = self._shared[key]
+        if key in self._memo:
+            result, passes = self._memo[key]
             self.reused += passes
+            self._memo.hits += 1
             return result
-        before = self._counted()
+        before = self.network.counted()
         result = compute()
-        self._shared[key] = (result, self._counted() - before)
+        self._memo[key] = (result, self.network.counted() - before)
         return result
 
-    def _counted(self) -> Passes:
-        return self.network.meter.passes if self.network.meter else Passes()
+    def explain(self, question: Any) -> Attribution:
+        """The map that answers a question: known already, or made now. For metrics; its passes count as the map's own."""
+        progress = self._progress and self.progress
+        if self._explain is None:
+            return question.run(RunOptions(progress=progress))
+        return self._explain(question, progress)
 
     def fit(self, key: tuple[Any, ...], compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Statistics of the reference set, computed once per (weights, ``key``, set) and kept on disk by an engine.
+        """Statistics of the reference set, computed once for each network, ``key`` and set, and kept on disk by an engine.
 
         ``compute`` returns tensors, numbers and lists of them by name. Its passes are paid once for all maps, so they are not
         among those of the map that happens to come first.
         """
-        identity = self.reference.identity if self.reference else ""
-        name = hashlib.sha256(repr((self.network.fingerprint, key, identity)).encode()).hexdigest()
-        known = self._fits.recall(name) if self._fits else None
-        if known is None:
-            before = self._counted()
-            known = compute()
-            if self.network.meter:
-                self.network.meter.passes = before
+        before = self.network.counted()
+        fitted = self.stored((*key, self.reference), compute)
+        if self.network.meter:
+            self.network.meter.passes = before
+        return fitted
+
+    def stored(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """The result of ``compute`` for this network and ``key`` (see ``keys.key_of``), from the store where it is known already."""
+        return self._get_or_compute(stored_name(self.network, key), compute)
+
+    def get_or_compute(self, name: str, parts: Sequence[Any], compute: Callable[[], T]) -> T:
+        """The result of ``compute``, from the store where it is known already, under the key that ``Engine.get_or_compute`` uses."""
+        return self._get_or_compute(key_of(name, *parts), compute)
+
+    def _get_or_compute(self, key: str, compute: Callable[[], T]) -> T:
+        value = self._fits.get(key) if self._fits else None
+        if value is None:
+            value = compute()
             if self._fits:
-                self._fits.keep(name, known)
-        return known
+                self._fits.put(key, value)
+        return value
+
+
+def stored_name(network: Classifier, key: tuple[Any, ...]) -> str:
+    """The key under which ``Context.stored`` keeps what belongs to a network."""
+    return key_of("stored", network.fingerprint, *key)
 
 
 def seeded(seed: int, index: int = 0) -> torch.Generator:
     """The generator that any run with this seed has for its ``index``-th random thing."""
     mixed = (seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
     return torch.Generator().manual_seed(mixed)
-
-
-def report(progress: Progress | None, done: int, total: int, preview: Tensor | None = None) -> None:
-    """Call the callback. Raises Cancelled when it returns False."""
-    if progress is not None and progress(done, total, preview) is False:
-        raise Cancelled(f"stopped after {done} of {total}")
 
 
 def fitting_batch(network: Classifier) -> int:

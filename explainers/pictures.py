@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 
 MAX_PIXELS = 40_000_000
 MAX_ASPECT = 20

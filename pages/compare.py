@@ -1,13 +1,16 @@
 """Where did it look? The chosen methods' maps of one picture, side by side."""
 
-from components import comparison, display_controls, exports, extras, frame, overview
+from components.compare import auxiliary, exports, maps, overview
+from components.compute import method_row
+from components.drawing import display_controls
+from components.shell import frame
 
 workspace = frame.enter()
-frame.heading("Where did it look?", workspace.question)
-frame.need_network(workspace)
+frame.heading("Where did it look?", workspace.sentence if workspace else "")
+workspace = frame.need_network(workspace)
 overview.draw(workspace)
-planned, cost_lines = comparison.settings(workspace)
+row = method_row.draw(workspace)
 display = display_controls.draw()
-jobs = comparison.maps(workspace, planned, cost_lines, display)
-exports.draw(workspace, jobs, display)
-extras.draw(workspace, jobs, display)
+answered = maps.draw(workspace, row, display)
+exports.draw(workspace, answered, display)
+auxiliary.draw(workspace, answered, display)

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 import explainers as ex
-from explainers.contract import Attribution, Passes, health, resample
+from explainers.attribution import Attribution, health
+from explainers.passes import Passes
+from explainers.resampling import resample
+from explainers.target import Target
 
 
 def attribution(native: torch.Tensor, **changes) -> Attribution:
-    made = Attribution(native=native, method="gradient", target=0, params={}, seed=0, network="toy", input_size=(8, 8), signed=True,
+    made = Attribution(native=native, method="gradient", target=Target((0,)), params={}, seed=0, network="toy", input_size=(8, 8), signed=True,
                        reduction="sum", upsample="bilinear", passes=Passes(1, 1), seconds=0.1)
     return replace(made, **changes)
 
@@ -23,7 +26,7 @@ def attribution(native: torch.Tensor, **changes) -> Attribution:
     ("integrated_gradients", {"steps": 0}, "from 1 to 1000, not 0"),
     ("integrated_gradients", {"steps": 2.5}, "whole number"),
     ("integrated_gradients", {"steps": True}, "whole number"),
-    ("integrated_gradients", {"baseline": "grey"}, "'zero', 'black', 'blurred', 'noise', not 'grey'"),
+    ("integrated_gradients", {"baseline": "grey"}, "'zero', 'black', 'blur', 'noise', not 'grey'"),
     ("smoothgrad", {"noise": float("nan")}, "from 0 to 1, not nan"),
     ("smoothgrad", {"squared": 1}, "True or False"),
     ("i_gos", {"resolution": 29}, "'28', '56', '112', 'input', not '29'"),

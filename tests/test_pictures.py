@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 from explainers.pictures import PictureError, digest, load_image, read_picture
 
 SIDE = 16

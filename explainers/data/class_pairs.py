@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from explainers.contract import ExplainerError
 from explainers.data import digits, scenes
-from explainers.data.labelled import SCENES_SEED, Told, tell
+from explainers.data.labelled import SCENES_SEED
+from explainers.errors import ExplainerError
 from explainers.networks.classifier import Classifier
+from explainers.progress import Progress, report
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,15 @@ class ClassPairs:
     classes: tuple[tuple[int, int], ...]
 
 
-def scenes_pairs(network: Classifier, n: int, seed: int = 0, progress: Told | None = None) -> ClassPairs:
+def scenes_pairs(network: Classifier, n: int, seed: int = 0, progress: Progress | None = None) -> ClassPairs:
     """n fresh scenes with two objects, which are the two classes; the first k are the set of k. Raises Cancelled."""
     images, classes = [], []
     for i in range(n):
         scene = scenes.draw(((SCENES_SEED + seed) << 32) + i, max(network.input_size), objects=2)
         images.append(network.preprocess(Image.fromarray(scene.image)).cpu())
-        classes.append(tuple(scene.labels))
-        tell(progress, i + 1, n)
+        first, second = scene.labels
+        classes.append((first, second))
+        report(progress, i + 1, n)
     return ClassPairs(torch.cat(images), tuple(classes))
 
 

@@ -6,22 +6,20 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from explainers.contract import Cancelled, ExplainerError
 from explainers.data import scenes
+from explainers.data.reference import ReferenceSet
+from explainers.errors import ExplainerError
+from explainers.keys import array_digest
 from explainers.networks.classifier import Classifier
+from explainers.progress import Progress, report
 
 SCENES_SEED = 20_261_121  # a seed that no training, record, reference set or gallery uses; a person's seed is added to it
-
-Told = Callable[[int, int, None], Any]
-"""``progress(done, total, None)``; returning False, or raising, stops the drawing."""
-
 
 @dataclass(frozen=True)
 class LabelledSet:
@@ -52,7 +50,39 @@ class LabelledSet:
         return network.preprocessing.normalise(pixels)
 
 
-def scenes_set(n: int, seed: int = 0, progress: Told | None = None) -> LabelledSet:
+@dataclass(frozen=True, eq=False)
+class LabelledInputs:
+    """What a metric over a labelled set judges: a network, and images with their labels, which are loaded when they are needed.
+
+    set_id: decides images and labels, so it goes into cache keys. load: ``load(progress)`` gives the images (N, C, H, W),
+    preprocessed for ``network``, and the labels (N,). reference_set: what a method that is judged fits its statistics on.
+    """
+
+    network: Classifier
+    set_id: str
+    count: int
+    load: Callable[[Progress | None], tuple[Tensor, Tensor]]
+    seed: int = 0
+    reference_set: ReferenceSet | None = None
+
+    @classmethod
+    def given(cls, network: Classifier, images: Tensor, labels: Tensor, seed: int = 0,
+              reference_set: ReferenceSet | None = None) -> LabelledInputs:
+        """Images (N, C, H, W), preprocessed, and their labels (N,). Raises ExplainerError for an empty or mismatched set."""
+        if len(images) == 0 or tuple(labels.shape) != (len(images),):
+            raise ExplainerError(f"Every image needs one label: {len(images)} images came with labels of shape "
+                                 f"{tuple(labels.shape)}.")
+        set_id = f"{array_digest(images)} {array_digest(labels)}"
+        return cls(network, set_id, len(images), lambda progress: (images, labels), seed, reference_set)
+
+    @property
+    def identity(self) -> str:
+        """All that decides what is measured: the network, the images and labels, the seed and the reference set."""
+        reference_id = self.reference_set.identity if self.reference_set else ""
+        return f"{self.network.identity} {self.set_id} {self.seed} {reference_id}"
+
+
+def scenes_set(n: int, seed: int = 0, progress: Progress | None = None) -> LabelledSet:
     """n fresh scenes with one labelled object each, 128 pixels a side; the first k are the set of k.
 
     progress: called with (done, total, None) after every scene; returning False, or raising, stops. Raises Cancelled.
@@ -61,14 +91,8 @@ def scenes_set(n: int, seed: int = 0, progress: Told | None = None) -> LabelledS
     for i in range(n):
         scene = scenes.draw(((SCENES_SEED + seed) << 32) + i, 128)
         pixels[i], labels[i] = scene.image.transpose(2, 0, 1), scene.labels[0]
-        tell(progress, i + 1, n)
+        report(progress, i + 1, n)
     return LabelledSet(f"{n} fresh scenes", f"scenes {n} {SCENES_SEED + seed}", torch.from_numpy(pixels), torch.from_numpy(labels))
-
-
-def tell(progress: Told | None, done: int, total: int) -> None:
-    """Say how far the drawing is. Raises Cancelled when the callback returns False."""
-    if progress is not None and progress(done, total, None) is False:
-        raise Cancelled(f"stopped after {done} of {total}")
 
 
 def pictures_set(network: Classifier, named: Iterable[tuple[str, Image.Image]]) -> LabelledSet:

@@ -17,7 +17,7 @@ _SIZE = 128
 
 def training_draws(network: EmbeddedNetwork, n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tensor]:
     """n draws for training: uint8 (n, C, H, W) and int64 labels (n,)."""
-    if network.reference == "digits":
+    if network.training_data == "digits":
         images, labels = digits.draw_batch(n, seed)
         return images.numpy(), labels
     return scene_pool(n, seed, folder)
@@ -25,7 +25,7 @@ def training_draws(network: EmbeddedNetwork, n: int, seed: int, folder: Path | N
 
 def held_out(network: EmbeddedNetwork, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """n draws to measure with: uint8 (n, C, H, W) and int64 labels (n,)."""
-    return (scenes if network.reference == "scenes" else digits).draw_batch(n, seed)
+    return (scenes if network.training_data == "scenes" else digits).draw_batch(n, seed)
 
 
 def scene_pool(n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tensor]:

@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from explainers.contract import ExplainerError
 from explainers.data import digits, scenes
+from explainers.errors import ExplainerError
 from explainers.networks.classifier import Classifier
 from explainers.pictures import PictureError, load_image
 
@@ -53,7 +53,7 @@ class ReferenceSet:
 
 def procedural(network: Classifier, size: int = 2000) -> ReferenceSet:
     """Fresh draws of what an embedded network was trained on. Raises ExplainerError for another network."""
-    source = {"scenes": scenes.draw_batch, "digits": digits.draw_batch}.get(network.reference)
+    source = {"scenes": scenes.draw_batch, "digits": digits.draw_batch}.get(network.training_data)
     if source is None:
         raise ExplainerError(f"{network.title} brings no reference images; give a folder or a list of pictures.")
 
@@ -67,7 +67,7 @@ def procedural(network: Classifier, size: int = 2000) -> ReferenceSet:
         first = start - chunks[0] * _CHUNK
         return network.preprocessing.normalise(pixels[first:first + stop - start].float() / 255)
 
-    return ReferenceSet(f"{size} fresh {network.reference}", f"procedural {network.reference} {size}", size, draw)
+    return ReferenceSet(f"{size} fresh {network.training_data}", f"procedural {network.training_data} {size}", size, draw)
 
 
 def own_folder() -> Path | None:
@@ -134,4 +134,4 @@ def _neighbour(image: Tensor, generator: torch.Generator) -> Tensor:
 
 def default(network: Classifier, x: Tensor) -> ReferenceSet:
     """The network's own set, or copies of the image."""
-    return procedural(network) if network.reference else neighbourhood(network, x)
+    return procedural(network) if network.training_data else neighbourhood(network, x)

@@ -181,7 +181,7 @@ def _fit(module: nn.Module, network: EmbeddedNetwork, recipe: Recipe, draws, lab
     steps = recipe.epochs * (recipe.draws // recipe.batch)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps, pct_start=0.2)
-    augment = _vary_scenes if network.reference == "scenes" else _vary_nothing
+    augment = _vary_scenes if network.training_data == "scenes" else _vary_nothing
     scales = [m.weight for m in module.modules() if isinstance(m, (nn.BatchNorm2d, NIBBatchNorm2d))]
     module.train()
     started, loss_sum, right, seen = time.perf_counter(), 0.0, 0, 0

@@ -1,4 +1,4 @@
-"""Maps that know nothing of the network: what every method must beat."""
+"""Control maps that do not depend on the network. A useful method has to score better than they do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from explainers.context import Context
-from explainers.contract import Method, NoParameters, Passes, RawMap, Reference, Target
+from explainers.contract import Citation, Method, RawMap
 from explainers.networks.classifier import Classifier
+from explainers.parameters import NoParameters
+from explainers.passes import Passes
+from explainers.target import Target
 
 
 def random(network: Classifier, x: Tensor, target: Target, params: NoParameters, context: Context) -> RawMap:
@@ -33,20 +36,20 @@ def _free(params: NoParameters) -> Passes:
     return Passes()
 
 
-_CONTROL = Reference("Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim", "Sanity checks for saliency maps", "NeurIPS 2018",
+_CONTROL = Citation("Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim", "Sanity checks for saliency maps", "NeurIPS 2018",
                      "section 2")
 
 METHODS = {
     "random": Method(
-        title="Random", family="control", attribute=random, passes=_free, reference=_CONTROL,
-        idea="Noise, drawn anew for each seed. A method that does not beat it has told you nothing.",
-        equation=r"A_u \sim \mathcal{N}(0, \tfrac{1}{4})", limits="It knows neither the image nor the network."),
+        title="Random", family="control", attribute=random, passes=_free, citation=_CONTROL,
+        idea="Gaussian noise, another for each seed. A method that does not beat it says nothing about the network.",
+        equation=r"A_u \sim \mathcal{N}(0, \tfrac{1}{4})", limits="It depends on neither the image nor the network."),
     "center": Method(
-        title="Centre", family="control", attribute=center, passes=_free, signed=False, reference=_CONTROL,
-        idea="A soft disc in the middle, where photographers put their subject.",
-        equation=r"A_u = \exp\!\big(-2\,(r_u / r_{\text{edge}})^2\big)", limits="It knows neither the image nor the network."),
+        title="Centre", family="control", attribute=center, passes=_free, signed=False, citation=_CONTROL,
+        idea="A soft disc in the middle of the image, where photographers put their subject.",
+        equation=r"A_u = \exp\!\big(-2\,(r_u / r_{\text{edge}})^2\big)", limits="It depends on neither the image nor the network."),
     "sobel": Method(
-        title="Edges (Sobel)", family="control", attribute=sobel, passes=_free, signed=False, reference=_CONTROL,
-        idea="The image's own edges. A map that looks like it may show the picture and not the network.",
-        equation=r"A = \sqrt{(S_x * g)^2 + (S_y * g)^2}", limits="It knows the image but not the network."),
+        title="Edges (Sobel)", family="control", attribute=sobel, passes=_free, signed=False, citation=_CONTROL,
+        idea="The image's own edges. A map that looks like them may show the picture and not the network.",
+        equation=r"A = \sqrt{(S_x * g)^2 + (S_y * g)^2}", limits="It depends on the image but not on the network."),
 }

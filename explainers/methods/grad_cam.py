@@ -1,6 +1,6 @@
-"""Grad-CAM: the feature maps of one layer, weighted by the mean gradient of the target logit, and Guided Grad-CAM.
+"""Grad-CAM: the feature maps of one layer, weighted by the mean gradient of the target logit; and Guided Grad-CAM.
 
-The map has the layer's resolution and is upsampled for viewing; its edges say nothing finer than one cell.
+Grad-CAM's map has the layer's resolution. It is upsampled for viewing only: nothing in it is finer than one cell of the layer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from explainers.context import Context
-from explainers.contract import Method, Passes, RawMap, Reference, Target, choice, layer, switch
+from explainers.contract import Citation, Method, RawMap
 from explainers.methods.guided import GUIDED
 from explainers.networks.classifier import Classifier
+from explainers.parameters import choice, layer, switch
+from explainers.passes import Passes
+from explainers.requirements import FEATURE_MAPS, GRAPH, RELU
+from explainers.target import Target
 
 _LAYER_HELP = ("The feature maps that are weighted. auto: the last ones before the head. Earlier layers give finer but less "
                "class-specific maps.")
@@ -22,7 +26,7 @@ _LAYER_HELP = ("The feature maps that are weighted. auto: the last ones before t
 
 @dataclass(frozen=True)
 class Params:
-    """The layer, and what is kept."""
+    """The layer, and whether negative evidence is kept."""
 
     layer: str = layer(label="Layer", help=_LAYER_HELP)
     relu: bool = switch(True, label="Keep positive only", help=(
@@ -30,21 +34,21 @@ class Params:
 
 
 def class_activation(network: Classifier, x: Tensor, target: Target, layer_name: str, relu: bool = True) -> Tensor:
-    """(1, h, w) at the layer's resolution."""
+    """Grad-CAM's map (1, h, w) at the layer's resolution. ``relu`` sets negative values to 0."""
     node = network.feature_layer(layer_name)
     with torch.no_grad():
         maps = network.walk(x, stop=node)
     maps.requires_grad_(True)
     with torch.enable_grad():
-        total = network.score(network.walk(maps, start=node), target).sum()
-        gradient = torch.autograd.grad(total, maps)[0]
+        score = target.score(network.walk(maps, start=node)).sum()
+        gradient = torch.autograd.grad(score, maps)[0]
     cam = (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1)  # (1, h, w)
     return cam.clamp(min=0) if relu else cam
 
 
 def passes_on(params: Params, network: Classifier) -> Passes:
-    """The part below the layer once, the part above it forward and back."""
-    return Passes(forward=1, backward=network.share(network.feature_layer(params.layer)))
+    """One forward pass of the whole network, and a backward pass of the part above the layer."""
+    return Passes(forward=1, backward=network.cost_fraction(network.feature_layer(params.layer)))
 
 
 def grad_cam(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
@@ -53,11 +57,11 @@ def grad_cam(network: Classifier, x: Tensor, target: Target, params: Params, con
 
 @dataclass(frozen=True)
 class GuidedParams:
-    """The layer, and how its map is enlarged before the product."""
+    """The layer, and how its map is upsampled before it is multiplied with guided backpropagation."""
 
     layer: str = layer(label="Layer", help=_LAYER_HELP)
     upsampling: str = choice("nearest", "nearest", "bilinear", label="Upsampling", help=(
-        "How the class activation map is enlarged: nearest keeps its cells, bilinear blends them."))
+        "How the class activation map is upsampled: nearest keeps its cells visible, bilinear blends them."))
 
 
 def guided_grad_cam(network: Classifier, x: Tensor, target: Target, params: GuidedParams, context: Context) -> RawMap:
@@ -67,24 +71,24 @@ def guided_grad_cam(network: Classifier, x: Tensor, target: Target, params: Guid
     return RawMap(network.gradient(x, target, GUIDED)[0] * enlarged)
 
 
-_SELVARAJU = Reference("Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra", "Grad-CAM: visual explanations from deep networks via "
+_SELVARAJU = Citation("Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra", "Grad-CAM: visual explanations from deep networks via "
                        "gradient-based localization", "ICCV 2017", "section 3")
 
 METHODS = {
     "grad_cam": Method(
         title="Grad-CAM", family="activation", attribute=grad_cam, params=Params,
-        passes=lambda params: Passes(forward=1, backward=1), passes_on=passes_on, needs=("graph", "features"),
-        reference=_SELVARAJU,
-        idea="Which regions of the last feature maps speak for the class: each map weighted by its mean gradient, added up.",
+        passes=lambda params: Passes(forward=1, backward=1), passes_on=passes_on, needs=(GRAPH, FEATURE_MAPS),
+        citation=_SELVARAJU,
+        idea="Which regions of the last feature maps speak for the class: the sum of the maps, each weighted by its mean gradient.",
         equation=r"A = \max\!\Big(0, \sum_k \alpha_k F_k\Big), \quad \alpha_k = \frac{1}{hw} \sum_{i,j} "
                  r"\frac{\partial f_c}{\partial F_{k,ij}}",
-        limits="As coarse as the layer. Evidence against the class is cut off unless you keep it."),
+        limits="As coarse as the layer. Evidence against the class is set to zero, unless you keep it."),
     "guided_grad_cam": Method(
         title="Guided Grad-CAM", family="activation", attribute=guided_grad_cam, params=GuidedParams,
         passes=lambda params: Passes(forward=2, backward=2),
         passes_on=lambda params, network: passes_on(params, network) + Passes(forward=1, backward=1),
-        needs=("graph", "relu", "features"), reference=_SELVARAJU,
-        idea="Guided backpropagation's detail, kept only where Grad-CAM sees the class.",
+        needs=(GRAPH, RELU, FEATURE_MAPS), citation=_SELVARAJU,
+        idea="The map of guided backpropagation, kept only where Grad-CAM finds the class.",
         equation=r"A = A_{\text{guided}} \odot \operatorname{up}(A_{\text{Grad-CAM}})",
-        limits="The detail is guided backpropagation's, which hardly depends on the class; only the region does."),
+        limits="The detail comes from guided backpropagation and hardly depends on the class; only the region does."),
 }

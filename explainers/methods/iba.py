@@ -1,24 +1,24 @@
-r"""IBA: how many bits about each place of a feature map the network needs to name the class.
+r"""IBA: how many bits about each place of a feature map the network needs to recognise the class.
 
-One layer's features R are replaced by noise, element by element, as far as the class survives it (see ``bottleneck``). The
-noise has each element's own mean and deviation over the reference set, so a noisy element says only what it says about any
-image. What still has to be told of R, summed over the channels, is the map:
+The features R of one layer are replaced by noise, element by element, as far as the class survives (see ``bottleneck``). The
+noise has each element's own mean and deviation over the reference set, so it says about the element only what holds for any
+image. The map is the information that still passes, summed over the channels k:
 
-    A_u = sum_k KL_ku / ln 2 bits, times (h w) / (H W),
+    A_u = sum_k KL_ku / ln 2 bits, times (h w) / (H W).
 
-so that the enlarged map is in bits a pixel and sums to the capacity of the whole layer (``extras["bits"]``).
+With the last factor the upsampled map is in bits per pixel and sums to the layer's capacity in bits (``extras["bits"]``).
 
-The layer. The paper cuts VGG16 at the output of conv4_1, before its ReLU: 66 % of the multiplications lie below. ``auto`` takes
-the layer of any network whose share is closest to two thirds, among those that all of the network's evidence passes, whose
-values are not yet cut off by a ReLU, and that have at least 4 x 4 places. A layer after a ReLU can be chosen too: noise then
-stays at 0 or above, and elements that are 0 in 99 of 100 reference images are left out.
+The layer. The paper cuts VGG16 at the output of conv4_1, before its ReLU, with 66 % of the network's multiplications below it.
+In any network ``auto`` takes the layer for which this fraction is closest to two thirds, among the layers of at least 4 x 4
+places that come before a ReLU and that every path to the logits passes. A layer after a ReLU can be chosen too: the mixture is
+then clamped at 0, and elements that are 0 in 99 % of the reference images are set to 0.
 
-After Schulz, Sixt, Tombari, Landgraf 2020, and InputIBA's settings (beta 10, 10 copies, 10 steps of Adam at rate 1). The
-capacity is that of the mask before the last step, as in the authors' code; their map's minimum and maximum are not rescaled
-here, because bits mean something.
+Source: Schulz, Sixt, Tombari, Landgraf 2020, with InputIBA's settings (beta 10, 10 copies, 10 steps of Adam at rate 1). As in the
+authors' code, the information is that of the mask before the last step. Unlike there, the map is not scaled to [0, 1], so that
+it stays in bits.
 
-When it misleads: it gives what suffices for the decision, not what would speak against it, and the noise takes elements one
-by one, though features come together. Bits depend on the layer, beta and the reference set, so compare them only where these
+When it misleads: it shows what suffices for the class, not what speaks against it, and the noise treats elements as
+independent, which features are not. Bits depend on the layer, beta and the reference set, so compare them only where these
 agree. The map is as coarse as the layer.
 """
 
@@ -33,37 +33,43 @@ import torch
 from torch import Tensor
 
 from explainers.context import Context
-from explainers.contract import ExplainerError, Extra, Method, Passes, RawMap, Reference, Target, integer, layer, real, resample
-from explainers.methods.bottleneck import Descent, Found, Signal, draws, squeeze
+from explainers.contract import AuxiliaryOutput, Citation, Method, RawMap
+from explainers.errors import ExplainerError
+from explainers.methods.bottleneck import Descent, MaskOptimum, Signal, device_generator, optimise_mask
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Graph
+from explainers.parameters import integer, layer, real
+from explainers.passes import Passes
+from explainers.requirements import FEATURE_MAPS, GRAPH, REFERENCE_SET
+from explainers.resampling import resample
+from explainers.target import Target
 
-SHARE_BELOW = 2 / 3
-LEAST_SIDE = 4
-LEAST_DEVIATION = 0.01
-ACTIVE_IN = 0.01  # of the reference images
+FRACTION_BELOW = 2 / 3  # of the network's multiplications, below the layer of ``auto``
+LEAST_SIDE = 4  # places per side of the layer of ``auto``
+LEAST_DEVIATION = 0.01  # smaller deviations of the noise are raised to this
+LEAST_ACTIVE = 0.01  # the fraction of reference images in which an element after a ReLU must be above 0 to be used
 
 LAYER = layer(label="Layer", help=(
-    "Where noise is let in. auto: the layer with two thirds of the network's multiplications below it, before a ReLU. "
+    "The features that are mixed with noise. auto: a layer before a ReLU, two thirds of the way through the network. "
     "Later layers give coarser, more class-specific maps."))
-BETA = real(10.0, low=0.0, high=1000.0, step=1.0, label="Price of information (beta)", help=(
-    "How much the class may suffer for an element that is replaced by noise. Higher keeps fewer regions."))
-COPIES = integer(10, low=1, high=100, label="Noisy copies", help="Draws of the noise that each step looks at.")
+BETA = real(10.0, low=0.0, high=1000.0, step=1.0, label="Beta", help=(
+    "Weight of the information against the class's cross-entropy. Higher values keep fewer regions."))
+COPIES = integer(10, low=1, high=100, label="Noisy copies", help="Draws of the noise that each step averages over.")
 IMAGES = integer(1000, low=2, high=10000, label="Reference images", help=(
-    "How many images of the reference set the noise is fitted on, once; all, if there are fewer."))
+    "How many images of the reference set the noise is fitted on, once. If the set is smaller, all of it."))
 
 
 @dataclass(frozen=True)
 class Params:
-    """The layer, its noise, and the descent."""
+    """The layer, its noise, and the optimisation of the mask."""
 
     layer: str = LAYER
     beta: float = BETA
     steps: int = integer(10, low=1, high=200, label="Steps", help="Steps of the optimiser. The authors take 10.")
-    rate: float = real(1.0, low=0.0, high=10.0, step=0.1, label="Step size", help="Learning rate of Adam.")
+    rate: float = real(1.0, low=0.0, high=10.0, step=0.1, label="Learning rate", help="Learning rate of Adam.")
     copies: int = COPIES
     sigma: float = real(1.0, low=0.0, high=5.0, step=0.25, label="Smoothing of the mask", help=(
-        "Standard deviation, in places of the feature map. It keeps the mask from becoming an adversarial pattern; 0 is off."))
+        "Standard deviation, in places of the feature map. Smoothing prevents adversarial patterns; 0 turns it off."))
     images: int = IMAGES
 
     @property
@@ -77,14 +83,14 @@ def passes(params: Params) -> Passes:
 
 
 def passes_on(params: Params, network: Classifier) -> Passes:
-    """The part below the layer once, the part above it for every copy at every step."""
+    """One pass of the part below the layer, and a pass of the part above it for every copy at every step."""
     node = bottleneck_layer(network, params.layer)
-    above = network.share(node) * params.steps * params.copies
-    return Passes(forward=network.share(None, node) + above, backward=above)
+    above = network.cost_fraction(node) * params.steps * params.copies
+    return Passes(forward=network.cost_fraction(None, node) + above, backward=above)
 
 
 def is_rectified(graph: Graph, name: str) -> bool:
-    """Whether a ReLU stands before this node, so that it is never negative."""
+    """Whether all values of this node come from ReLUs, through layers that keep the sign, so that none is negative."""
     kind = graph.kinds[name]
     inputs = graph.nodes[name].all_input_nodes
     return kind in {"relu", "relu6"} or (
@@ -92,22 +98,19 @@ def is_rectified(graph: Graph, name: str) -> bool:
 
 
 def bottleneck_layer(network: Classifier, name: str) -> str:
-    """The node for a ``layer`` parameter; ``auto`` follows the rule above. Raises ExplainerError."""
+    """The node for the ``layer`` parameter ``name``. Raises ExplainerError for an unknown layer, or where ``auto`` finds none."""
     if name != "auto":
         return network.feature_layer(name)
     sizes = {node: size for node, size in network.features.sizes.items() if size[1] >= LEAST_SIDE}
-    unbent = [node for node in sizes if not is_rectified(network.graph, node) and network.share(node) > 0]
-    if not (unbent or sizes):
+    unrectified = [node for node in sizes if not is_rectified(network.graph, node) and network.cost_fraction(node) > 0]
+    if not (unrectified or sizes):
         raise ExplainerError(f"{network.title} has no layer of {LEAST_SIDE} x {LEAST_SIDE} places or more to put a bottleneck in.")
-    shares = {node: network.share(None, node) for node in unbent or sizes}
-    return min(shares, key=lambda node: (round(abs(shares[node] - SHARE_BELOW), 9), -list(sizes).index(node)))
+    below = {node: network.cost_fraction(None, node) for node in unrectified or sizes}
+    return min(below, key=lambda node: (round(abs(below[node] - FRACTION_BELOW), 9), -list(sizes).index(node)))
 
 
 def statistics(network: Classifier, node: str, images: int, context: Context) -> Mapping[str, Any]:
-    """Each element's mean, deviation (n - 1) and the share of images where it is not 0, over the reference set.
-
-    In float64 and in chunks whose moments are merged, so that no digits cancel.
-    """
+    """Each element's mean, deviation (over n - 1) and fraction of images where it is not 0, over the reference set, in float64."""
     reference = context.reference
     count = min(images, reference.size)
 
@@ -118,68 +121,73 @@ def statistics(network: Classifier, node: str, images: int, context: Context) ->
         return mean, (values - mean).square().sum(0), (values != 0).double().sum(0)
 
     def compute() -> dict[str, Tensor]:
-        mean, spread, active = torch.zeros((), dtype=torch.float64), 0.0, 0.0
-        for start, stop, (part_mean, part_spread, part_active) in context.batches(count, moments):
-            step = part_mean - mean
-            spread = spread + part_spread + step.square() * (start * (stop - start) / stop)
+        mean, squares, active = torch.zeros((), dtype=torch.float64), 0.0, 0.0
+        for start, stop, (batch_mean, batch_squares, batch_active) in context.batches(count, moments):
+            step = batch_mean - mean
+            squares = squares + batch_squares + step.square() * (start * (stop - start) / stop)
             mean = mean + step * ((stop - start) / stop)
-            active = active + part_active
-        return {"mean": mean.float(), "deviation": (spread / (count - 1)).sqrt().float(), "active": (active / count).float()}
+            active = active + batch_active
+        return {"mean": mean.float(), "deviation": (squares / (count - 1)).sqrt().float(), "active": (active / count).float()}
 
     return context.fit(("iba", node, count), compute)
 
 
 def feature_signal(network: Classifier, x: Tensor, node: str, images: int, context: Context) -> Signal:
-    """The layer's features of the image, and their noise."""
+    """The image's features at ``node``, with the noise fitted on the reference set."""
     fitted = {name: value.to(x.device)[None] for name, value in statistics(network, node, images, context).items()}
     with torch.no_grad():
         value = network.walk(x, stop=node)
     rectified = is_rectified(network.graph, node)
-    active = (fitted["active"] > ACTIVE_IN).to(x.dtype) if rectified else None
+    active = (fitted["active"] > LEAST_ACTIVE).to(x.dtype) if rectified else None
     return Signal(value, fitted["mean"], fitted["deviation"].clamp(min=LEAST_DEVIATION), active, rectified, node)
 
 
 def bits_a_pixel(nats: Tensor, size: tuple[int, int]) -> Tensor:
-    """(1, h, w) from nats (1, C, h, w): enlarged to ``size``, it sums to about the bits of the whole layer."""
+    """(1, h, w) from nats (1, C, h, w): upsampled to ``size`` it is in bits per pixel, and sums to about the layer's bits."""
     return nats.nan_to_num(0).sum(1) / math.log(2) * (nats.shape[-2] * nats.shape[-1] / (size[0] * size[1]))
 
 
-def facts(found: Found) -> dict[str, Any]:
-    """What there is to tell beside the map."""
-    return {"bits": float(found.nats.nan_to_num(0).sum() / math.log(2)), "evidence": found.evidence,
-            "information": found.information}
+def bottleneck_extras(optimum: MaskOptimum) -> dict[str, Any]:
+    """The auxiliary outputs of one bottleneck: its capacity in bits, and both terms of the loss before each step."""
+    return {"bits": float(optimum.nats.nan_to_num(0).sum() / math.log(2)), "evidence": optimum.cross_entropy,
+            "information": optimum.information}
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
     node, size = bottleneck_layer(network, params.layer), tuple(x.shape[-2:])
 
-    def shown(found: Found) -> Tensor:
-        return resample(bits_a_pixel(found.nats, size)[0].cpu(), size, "bilinear")
+    def preview(optimum: MaskOptimum) -> Tensor:
+        return resample(bits_a_pixel(optimum.nats, size)[0].cpu(), size, "bilinear")
 
     stages = (context.part(0, 1, 3), context.part(1, 3, 3))
     signal = feature_signal(network, x, node, params.images, stages[0])
     context.progress(1, 3)
-    found = squeeze(network, signal, target, params.descent, stages[1], draws(network, context, 0), preview=shown)
-    return RawMap(bits_a_pixel(found.nats, size), extras={
-        "layer": node, "kept": found.mask.through.mean(1).cpu(), **facts(found)})
+    optimum = optimise_mask(network, signal, target, params.descent, stages[1], device_generator(network, context, 0),
+                            preview=preview)
+    return RawMap(bits_a_pixel(optimum.nats, size), extras={
+        "layer": node, "kept": optimum.mask.keep.mean(1).cpu(), **bottleneck_extras(optimum)})
 
 
 METHOD = Method(
     title="Information Bottleneck (IBA)", family="activation", attribute=attribute, params=Params, passes=passes,
-    passes_on=passes_on, needs=("graph", "features", "reference"), signed=False,
-    reference=Reference("Schulz, Sixt, Tombari, Landgraf", "Restricting the flow: information bottlenecks for attribution",
+    previews=True, cheap={"images": 16},
+    passes_on=passes_on, needs=(GRAPH, FEATURE_MAPS, REFERENCE_SET), signed=False,
+    citation=Citation("Schulz, Sixt, Tombari, Landgraf", "Restricting the flow: information bottlenecks for attribution",
                         "ICLR 2020", "section 3"),
-    idea="Replace a layer's features by noise wherever the class survives it. A place is worth the bits about it that still have to "
-         "pass.",
+    idea="Replace a layer's features by noise wherever the class survives it. A place's value is the number of bits about it that "
+         "must still pass.",
     equation=r"\min_\lambda\; -\log p_c(Z) + \beta\, \overline{D_{\mathrm{KL}}[P(Z|R)\,\|\,\mathcal{N}(\mu_R, \sigma_R^2)]},"
              r"\quad Z = \lambda R + (1 - \lambda)\,\varepsilon",
-    limits="It shows what suffices for the class, never what speaks against it. As coarse as the layer, and its bits depend on "
-           "layer, beta and reference images.",
-    shows=(
-        Extra("bits", "Capacity", "number", "The information that passes the layer, over all of its elements.", unit="bits"),
-        Extra("layer", "Layer", "text", "Where the bottleneck stands."),
-        Extra("kept", "Share that passes", "share", "The mask, averaged over the channels: 1 keeps the feature, 0 replaces it."),
-        Extra("evidence", "Evidence lost", "trace", "\u2212log p of the class behind the bottleneck, before each step.", unit="nats"),
-        Extra("information", "Information", "trace", "The mean information of an element, before each step.", unit="nats an element"),
+    limits="It shows what suffices for the class, never what speaks against it. It is as coarse as the layer, and its bits depend "
+           "on the layer, beta and the reference images.",
+    auxiliary_outputs=(
+        AuxiliaryOutput("bits", "Capacity", "number", "The information that passes the layer, summed over all of its elements.",
+                        unit="bits"),
+        AuxiliaryOutput("layer", "Layer", "text", "The layer whose features are mixed with noise."),
+        AuxiliaryOutput("kept", "Mask", "fraction", "The mask, averaged over channels: 1 keeps the feature, 0 replaces it by noise."),
+        AuxiliaryOutput("evidence", "Cross-entropy", "trace", "\u2212log p of the class behind the bottleneck, before each step.",
+                        unit="nats"),
+        AuxiliaryOutput("information", "Information", "trace", "The mean information of an element, before each step.",
+                        unit="nats per element"),
     ),
 )

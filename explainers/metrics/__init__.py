@@ -10,6 +10,7 @@ import pkgutil
 from dataclasses import replace
 
 from explainers.contract import Metric
+from explainers.errors import ExplainerError
 
 
 def metrics() -> dict[str, Metric]:
@@ -20,3 +21,11 @@ def metrics() -> dict[str, Metric]:
         if declared:
             found[entry.name] = replace(declared, key=entry.name)
     return dict(sorted(found.items(), key=lambda item: item[1].title))
+
+
+def metric(key: str) -> Metric:
+    """The metric with this key. Raises ExplainerError for an unknown one."""
+    declared = metrics()
+    if key not in declared:
+        raise ExplainerError(f"There is no metric {key!r}; there are {', '.join(declared)}.")
+    return declared[key]

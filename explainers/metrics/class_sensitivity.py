@@ -2,7 +2,7 @@ r"""Does the map follow the class? One image, one method, several classes: how u
 
     d(a, b) = distance( A(x; logit a),  A(x; logit b) )
 
-for every pair of classes and each measure of ``map_distances``: Deng and others 2021 (section 5) average the l2 distance over
+for every pair of classes and each measure of ``map_distances``: Deng and others 2021 (section 6.4.2) average the l2 distance over
 images and take a small one for a sign that the method restores the picture rather than explains the decision. Guided
 backpropagation and Deconvnet are known for it (Nie, Zhang, Patel 2018; Mahendran and Vedaldi 2016).
 
@@ -14,19 +14,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
-from explainers.context import Progress, report
-from explainers.contract import Attribution, ExplainerError, Metric, Reference, Target
+from explainers.attribution import Attribution
+from explainers.context import Context
+from explainers.contract import Citation, Metric, Score
+from explainers.data.class_pairs import likeliest
+from explainers.errors import ExplainerError
 from explainers.metrics.map_distances import MEASURES, Average, Distances, Prepared, average, compare
+from explainers.parameters import other
+from explainers.passes import Passes
+from explainers.progress import Progress, report
+from explainers.question import Question
+from explainers.target import PlainTarget, Target
 
 SAME, ALIKE = 0.95, 0.8  # rank correlations between classes from which a map hardly changes, or changes little
 _NEAR = 0.3  # l2 distance of unit maps below which the strengths have not moved either (a cosine above 0.95)
 
 Explain = Callable[[Tensor, Target, Progress | None], Attribution]
+
+
+@dataclass(frozen=True)
+class Params:
+    """Which classes' maps are compared."""
+
+    classes: tuple[int, ...] = other((), takes="two or more class indices, or none", label="Classes", help=(
+        "The classes whose maps are compared, pair by pair. Without any: the network's two most probable ones."))
 
 
 @dataclass(frozen=True)
@@ -40,11 +56,13 @@ class ClassSensitivity:
     matrices: Mapping[str, np.ndarray]
     flat: tuple[Target, ...] = ()
 
-    def between(self, a: Target, b: Target) -> Distances:
+    def between(self, a: Target | PlainTarget, b: Target | PlainTarget) -> Distances:
         """The measures of one pair. Raises ExplainerError for a target that was not measured."""
+        a, b = Target.of(a), Target.of(b)
         for target in (a, b):
             if target not in self.targets:
-                raise ExplainerError(f"There is no map for {target}; there are maps for {', '.join(map(str, self.targets))}.")
+                maps = ", ".join(str(known.plain) for known in self.targets)
+                raise ExplainerError(f"There is no map for {target.plain}; there are maps for {maps}.")
         i, j = self.targets.index(a), self.targets.index(b)
         return Distances(**{name: float(self.matrices[name][i, j]) for name in MEASURES})
 
@@ -75,7 +93,23 @@ def measure(attributions: Sequence[Attribution]) -> ClassSensitivity:
     return of_maps(targets, [one.heatmap() for one in attributions])
 
 
-def of_maps(targets: Sequence[Target], heatmaps: Sequence[np.ndarray]) -> ClassSensitivity:
+def targets_of(params: Params, question: Question) -> tuple[Target, ...]:
+    """The single classes whose maps are compared."""
+    classes = params.classes or likeliest(question.network, question.x)
+    return tuple(Target.of(index) for index in classes)
+
+
+def evaluate(questions: Sequence[Question], params: Params, context: Context) -> list[ClassSensitivity]:
+    """Compare the classes' maps of each question's image, method, settings and seed."""
+    results = []
+    for question in questions:
+        targets = targets_of(params, question)
+        parts = [context.part(place, place + 1, len(targets)) for place in range(len(targets))]
+        results.append(measure([part.explain(replace(question, target=target)) for part, target in zip(parts, targets, strict=True)]))
+    return results
+
+
+def of_maps(targets: Sequence[Target | PlainTarget], heatmaps: Sequence[np.ndarray]) -> ClassSensitivity:
     """``measure`` for maps (H, W) from anywhere, one for each target."""
     prepared = [Prepared(heatmap) for heatmap in heatmaps]
     matrices = {name: np.full((len(prepared), len(prepared)), math.nan) for name in MEASURES}
@@ -84,7 +118,8 @@ def of_maps(targets: Sequence[Target], heatmaps: Sequence[np.ndarray]) -> ClassS
             found = compare(one, prepared[j])
             for name in MEASURES:
                 matrices[name][i, j] = matrices[name][j, i] = getattr(found, name)
-    return ClassSensitivity(tuple(targets), matrices, tuple(t for t, one in zip(targets, prepared, strict=True) if one.flat))
+    checked = tuple(map(Target.of, targets))
+    return ClassSensitivity(checked, matrices, tuple(target for target, one in zip(checked, prepared, strict=True) if one.flat))
 
 
 def over_images(found: Sequence[ClassSensitivity]) -> SetSensitivity:
@@ -148,9 +183,14 @@ def verdict(rank: float, l2_unit: float, unlike: str = "the two classes", flat: 
 
 
 METRIC = Metric(
-    title="Class sensitivity",
-    reference=Reference("Deng, Zou, Du, Chen, Feng, Hu", "Mutual information preserving back-propagation: learn to invert for "
-                        "faithful attribution", "KDD 2021", "section 5"),
+    title="Class sensitivity", judges="class maps", evaluate=evaluate, params=Params, version=2,
+    passes=lambda params, questions, maps: Passes(forward=0 if params.classes else len(questions)),
+    questions=lambda params, question: len(params.classes) or 2,
+    scores=(Score("rank", "Rank correlation", "lower", lambda apart: apart.over_pairs()["rank"]),
+            Score("ssim", "SSIM", "lower", lambda apart: apart.over_pairs()["ssim"]),
+            Score("l2_unit", "l2, unit maps", "higher", lambda apart: apart.over_pairs()["l2_unit"])),
+    citation=Citation("Deng, Zou, Chen, Feng, Du, Hu", "Mutual information preserving back-propagation: learn to invert for "
+                        "faithful attribution", "KDD 2021", "section 6.4.2"),
     idea="How unlike a method's maps of one picture are for different classes. A map that stays the same whatever the class shows the "
          "picture, not the decision.",
     equation=r"d(a, b) = \left\lVert \frac{A_a}{\max |A_a|} - \frac{A_b}{\max |A_b|} \right\rVert_2",

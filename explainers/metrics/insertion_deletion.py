@@ -1,20 +1,20 @@
-r"""Insertion and deletion: what the network says while a picture is built up, or taken away, in the order of a map.
+r"""Insertion and deletion: how the target's probability changes while pixels are added or removed in the order of a map.
 
 Deletion replaces the pixels of the image x by a baseline, the highest attributions first; insertion starts at a baseline and
 brings the image's pixels back in the same order. With s_k the target's probability after k of the n cells, both are curves over
 k / n, and each AUC is the area under its curve by the trapezoidal rule, over [0, 1], both ends included. A faithful map has a
 high insertion and a low deletion AUC. The protocols differ in baseline, step and resolution (Petsiuk and others 2018, section
-4.1; Qi, Khorram, Li 2020, section 4.1; Zhang and others 2021, section 4.2), and methods change places between them: compare
-numbers only within one.
+4.1; Qi, Khorram, Li 2020, section 4.1; Zhang and others 2021, section 4.2), and the ranking of methods differs between them:
+compare numbers of the same protocol only.
 
-Ties are broken by the pixel's place, row by row. The order is all that counts: any strictly increasing function of a map has
-its curves. By default that order is of the signed values; it can be of the magnitudes. All maps of a call go through the
-network in common batches, and the two ends, which they share, only once.
+Pixels of equal value are ordered by their place, row by row. Only the order counts: any strictly increasing function of a map has
+the same curves. By default pixels are ordered by their signed values; they can be ordered by their magnitudes. All maps of a call
+go through the network in common batches. The two ends of the curves, which the maps share, go through it once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,13 +23,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from explainers.attribution import Attribution
 from explainers.baselines import baseline as plain_baseline
-from explainers.context import Context, Progress
-from explainers.contract import ExplainerError, Metric, Passes, Reference, Target
-from explainers.methods.i_gos import enlarge
-from explainers.metrics.maps import Map, explained_target, listed
-from explainers.metrics.protocols import BASELINES, ORDERS, OUTPUTS, PROTOCOLS, Baseline, Terms, distinct
+from explainers.context import Context, RunOptions
+from explainers.contract import Citation, Metric, Score
+from explainers.errors import ExplainerError
+from explainers.metrics.maps import Map, explained_target, listed, maps_of
+from explainers.metrics.protocols import BASELINES, ORDERS, OUTPUTS, PROTOCOLS, Baseline, Params, distinct
 from explainers.networks.classifier import Classifier
+from explainers.passes import Passes
+from explainers.progress import Progress
+from explainers.question import Question
+from explainers.resampling import enlarge
+from explainers.target import PlainTarget, Target
 
 __all__ = ["BASELINES", "ORDERS", "OUTPUTS", "PROTOCOLS", "InsertionDeletion", "Top", "auc", "composites", "measure", "passes"]
 
@@ -38,7 +44,7 @@ TOP = 3
 
 @dataclass(frozen=True)
 class Top:
-    """The most probable classes at each point: ``classes`` (points, 3) int, ``probabilities`` (points, 3), the first highest."""
+    """The three most probable classes at each point: ``classes`` (points, 3) int and ``probabilities`` (points, 3), highest first."""
 
     classes: np.ndarray
     probabilities: np.ndarray
@@ -79,30 +85,13 @@ class InsertionDeletion:
         """Insertion minus deletion AUC: higher is better."""
         return self.insertion_auc - self.deletion_auc
 
-    def fields(self) -> dict[str, Any]:
-        """All of it as named tensors, numbers and strings, which a cache can keep."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("fractions", "insertion", "deletion"):
-            fields[name] = torch.from_numpy(fields[name])
-        for name in ("insertion_top", "deletion_top"):
-            fields[name] = {part: torch.from_numpy(getattr(fields[name], part)) for part in ("classes", "probabilities")}
-        return fields
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> InsertionDeletion:
-        """The inverse of ``fields``."""
-        plain = {name: value.numpy() if isinstance(value, Tensor) else value for name, value in fields.items()}
-        for name in ("insertion_top", "deletion_top"):
-            plain[name] = Top(**{part: value.numpy() for part, value in fields[name].items()})
-        return cls(**plain)
-
 
 def auc(values: np.ndarray, fractions: np.ndarray) -> float:
     """The area under a curve by the trapezoidal rule; the last step may be shorter than the others."""
     return float(np.trapezoid(values, fractions))
 
 
-def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *, target: Target | None = None,
+def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *, target: Target | PlainTarget | None = None,
             protocol: str = "rise", baseline: Baseline | tuple[Baseline, Baseline] | None = None, step: int | None = None,
             resolution: int | None = None, output: str = "softmax", labels: Sequence[int] = (), order_by: str = "value",
             seed: int = 0, progress: Progress | None = None) -> InsertionDeletion | list[InsertionDeletion]:
@@ -122,44 +111,58 @@ def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *,
 
     Raises ExplainerError (a map that is not finite, an unknown target), ParameterError, Cancelled.
     """
-    terms = Terms(protocol, baseline, step, resolution, output, tuple(labels), order_by)
+    params = Params(protocol, baseline, step, resolution, output, tuple(labels), order_by)
     maps, several = listed(attribution)
-    view = network.metered()
-    context = Context(view, seed, progress)
-    scene = Scene(view, x, terms, context)
-    for label in terms.labels:
-        network.target(x, label)
-    aimed = explained_target(maps, target)
-    answers = Answers(view, terms, None if aimed is None else network.target(x, aimed))
-    groups = [scene.curves(order(terms.cells(one, scene.size)), terms) for one in maps]
-    places = _ask(scene, [curve for group in groups for curve in group], answers, context)
-    results = []
-    for group in groups:
-        results.append(_result(answers, terms, group, [next(places) for _ in group]))
+    context = Context(network.metered(), seed, RunOptions(progress))
+    results = _measure(context, x, maps, explained_target(maps, target), params)
     return results if several else results[0]
 
 
-def passes(network: Classifier, attribution: Map | Sequence[Map], **terms: Any) -> Passes:
-    """What ``measure`` with these maps and the same terms (protocol, baseline, step, resolution, labels) sends forward."""
-    chosen = Terms(**terms)
-    return chosen.passes([chosen.cells(one, network.input_size).shape for one in listed(attribution)[0]])
+def evaluate(questions: Sequence[Question], params: Params, context: Context) -> list[InsertionDeletion]:
+    """The curves of the maps of questions about one network, image and target, in common batches."""
+    return _measure(context, questions[0].x, maps_of(questions, context), questions[0].target, params)
+
+
+def _measure(context: Context, x: Tensor, maps: Sequence[Map], target: Target | None, params: Params) -> list[InsertionDeletion]:
+    network = context.network
+    scene = Scene(network, x, params, context)
+    for label in params.labels:
+        network.target(x, label)
+    answers = Answers(network, params, None if target is None else network.target(x, target))
+    groups = [scene.curves(order(params.cells(values, scene.size)), params) for values in maps]
+    places = _ask(scene, [curve for group in groups for curve in group], answers, context)
+    return [_result(answers, params, group, [next(places) for _ in group]) for group in groups]
+
+
+def passes(network: Classifier, attribution: Map | Sequence[Map], **params: Any) -> Passes:
+    """What ``measure`` with these maps and the same settings (protocol, baseline, step, resolution, labels) sends forward."""
+    chosen = Params(**params)
+    return chosen.passes([chosen.cells(values, network.input_size).shape for values in listed(attribution)[0]])
+
+
+def passes_of_questions(params: Params, questions: Sequence[Question], maps: Sequence[Attribution]) -> Passes:
+    """What ``evaluate`` sends forward. A map that is not there yet is taken to be as fine as the image."""
+    size = questions[0].network.input_size
+    shapes = [params.cells(values, size).shape for values in maps]
+    cells = (params.resolution, params.resolution) if params.resolution else size
+    return params.passes(shapes + [cells] * (len(questions) - len(maps)))
 
 
 def composites(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], fraction: float, *, seed: int = 0,
-               **terms: Any) -> tuple[Tensor, Tensor] | list[tuple[Tensor, Tensor]]:
+               **params: Any) -> tuple[Tensor, Tensor] | list[tuple[Tensor, Tensor]]:
     """What the network saw at one point of ``measure``'s curves: (1, C, H, W) for insertion and for deletion, normalised.
 
-    fraction: of the cells, from 0 to 1. terms: as in ``measure``. ``network.preprocessing.pixels`` makes pixels of them.
+    fraction: of the cells, from 0 to 1. params: as in ``measure``. ``network.preprocessing.pixels`` makes pixels of them.
     Raises ExplainerError for a fraction outside [0, 1], or a map that is not finite.
     """
     if not 0 <= fraction <= 1:
         raise ExplainerError(f"The fraction must be from 0 to 1, not {fraction!r}.")
-    chosen = Terms(**terms)
+    chosen = Params(**params)
     maps, several = listed(attribution)
     scene = Scene(network, x, chosen, Context(network, seed))
     pairs = []
-    for one in maps:
-        ranks = order(chosen.cells(one, scene.size))
+    for values in maps:
+        ranks = order(chosen.cells(values, scene.size))
         count = torch.tensor([round(fraction * ranks.numel())])
         insertion, deletion = (scene.images(replace(curve, counts=count), 0, 1) for curve in scene.curves(ranks, chosen)[:2])
         pairs.append((insertion, deletion))
@@ -167,7 +170,7 @@ def composites(network: Classifier, x: Tensor, attribution: Map | Sequence[Map],
 
 
 def order(values: np.ndarray) -> Tensor:
-    """(h, w) int32: each cell's place, 0 for the highest value; equal values in the order of their places."""
+    """(h, w) int32: the rank of each cell, 0 for the highest value; equal values are ranked by their place, row by row."""
     ranks = np.empty(values.size, np.int32)
     ranks[np.argsort(-values, axis=None, kind="stable")] = np.arange(values.size, dtype=np.int32)
     return torch.from_numpy(ranks.reshape(values.shape))
@@ -175,9 +178,10 @@ def order(values: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points between the ends: at each, the ``counts`` cells of lowest rank are the image's (or, if ``removes``, the baseline's).
+    """The points of one curve, without its two ends.
 
-    ``base`` is the place of the baseline among the scene's.
+    At a point with count k the k cells of lowest rank show the image and the others the baseline; the other way round if
+    ``removes``. ``base`` is the index of the baseline among the scene's.
     """
 
     ranks: Tensor
@@ -189,15 +193,15 @@ class Curve:
 class Scene:
     """The image and its baselines, and the blends that a curve's points are."""
 
-    def __init__(self, network: Classifier, x: Tensor, terms: Terms, context: Context):
+    def __init__(self, network: Classifier, x: Tensor, params: Params, context: Context):
         if x.ndim != 4 or x.shape[0] != 1 or not torch.isfinite(x).all():
             raise ExplainerError(f"The image must be one of shape (1, C, H, W) with finite values, not {tuple(x.shape)}.")
         self.x = x.detach().to(network.device, torch.float32)
         self.size = tuple(x.shape[-2:])
-        self.smooth = terms.rules.smooth
-        self.bases = [self._base(network, one, terms, context) for one in distinct(terms.baselines)]
+        self.smooth = params.rules.smooth
+        self.bases = [self._base(network, name, params, context) for name in distinct(params.baselines)]
 
-    def _base(self, network: Classifier, named: Baseline, terms: Terms, context: Context) -> Tensor:
+    def _base(self, network: Classifier, named: Baseline, params: Params, context: Context) -> Tensor:
         if isinstance(named, Tensor):
             if named.shape != self.x.shape:
                 raise ExplainerError(f"The baseline has shape {tuple(named.shape)}; it must have the image's {tuple(self.x.shape)}.")
@@ -205,17 +209,17 @@ class Scene:
         if named == "mean":
             return self.x.mean((2, 3), keepdim=True).expand_as(self.x)
         if named == "blur":
-            return terms.rules.blur(self.x)
+            return params.rules.blur(self.x)
         return plain_baseline(network, self.x, named, context.generator())
 
-    def curves(self, ranks: Tensor, terms: Terms) -> list[Curve]:
+    def curves(self, ranks: Tensor, params: Params) -> list[Curve]:
         """Insertion, deletion, and with other labels insertion from the lowest attribution on; without their shared ends."""
-        counts = torch.from_numpy(terms.counts(tuple(ranks.shape))[1:-1])
+        counts = torch.from_numpy(params.counts(tuple(ranks.shape))[1:-1])
         ranks = ranks.to(self.x.device)
-        found = [Curve(ranks, counts, 0), Curve(ranks, counts, len(self.bases) - 1, removes=True)]
-        if terms.labels:
-            found.append(Curve(ranks.numel() - 1 - ranks, counts, 0))
-        return found
+        curves = [Curve(ranks, counts, 0), Curve(ranks, counts, len(self.bases) - 1, removes=True)]
+        if params.labels:
+            curves.append(Curve(ranks.numel() - 1 - ranks, counts, 0))
+        return curves
 
     def images(self, curve: Curve, start: int, stop: int) -> Tensor:
         """(stop - start, C, H, W): what the network sees at these points. Where the mask is 0 or 1 the blend is exact."""
@@ -261,10 +265,10 @@ def _pieces(curves: Sequence[Curve], start: int, stop: int) -> Iterator[tuple[Cu
 
 
 class Answers:
-    """What the network said of each image that it saw, in that order: of thousands of classes only those that are asked for."""
+    """The network's answers to all images that it was shown, in their order; of the classes only those that are needed are kept."""
 
-    def __init__(self, network: Classifier, terms: Terms, target: Target | None):
-        self.network, self.terms, self.target = network, terms, target
+    def __init__(self, network: Classifier, params: Params, target: Target | None):
+        self.network, self.params, self.target = network, params, target
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._top: list[tuple[Tensor, Tensor]] = []
@@ -272,18 +276,18 @@ class Answers:
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, K)."""
         logits = self.network.logits(images)
-        return logits.softmax(-1) if self.terms.output == "softmax" else logits.sigmoid()
+        return logits.softmax(-1) if self.params.output == "softmax" else logits.sigmoid()
 
     def add(self, probabilities: Tensor) -> None:
         """Keep what is asked for. Raises ExplainerError if the target is among the other labels."""
         if self.target is None:  # the first image of all is the one that is explained
-            self.target = int(probabilities[0].argmax())
-        if set(self.terms.labels) & set(self.target if isinstance(self.target, tuple) else (self.target,)):
+            self.target = Target.of(int(probabilities[0].argmax()))
+        if set(self.params.labels) & set(self.target.classes):
             raise ExplainerError("cIM is for the other labels in the picture: leave the target out of them.")
         values, classes = probabilities.topk(min(TOP, probabilities.shape[1]))
         self._top.append((values.cpu(), classes.cpu()))
-        self._scores.append(self.network.score(probabilities, self.target).double().cpu())
-        self._labels.append(probabilities[:, list(self.terms.labels)].double().cpu())
+        self._scores.append(self.target.score(probabilities).double().cpu())
+        self._labels.append(probabilities[:, list(self.params.labels)].double().cpu())
 
     def scores(self, places: Tensor) -> np.ndarray:
         """(points,) float64: the target's probability, or the difference of a pair's, at these places."""
@@ -299,21 +303,25 @@ class Answers:
         return Top(classes, values)
 
 
-def _result(answers: Answers, terms: Terms, curves: Sequence[Curve], places: Sequence[Tensor]) -> InsertionDeletion:
+def _result(answers: Answers, params: Params, curves: Sequence[Curve], places: Sequence[Tensor]) -> InsertionDeletion:
     shape = tuple(curves[0].ranks.shape)
-    fractions = terms.counts(shape) / (shape[0] * shape[1])
+    fractions = params.counts(shape) / (shape[0] * shape[1])
     cim = None
-    if terms.labels:
+    if params.labels:
         cim = float(np.mean([auc(curve, fractions) for curve in answers.label_scores(places[2]).T]))
     return InsertionDeletion(
         fractions, answers.scores(places[0]), answers.scores(places[1]), answers.top(places[0]), answers.top(places[1]),
-        terms.protocol, answers.target, terms.cells_a_step(shape), shape, terms.passes([shape]), cim)
+        params.protocol, answers.target, params.cells_a_step(shape), shape, params.passes([shape]), cim)
 
 
 METRIC = Metric(
     title="Insertion and deletion",
-    reference=Reference("Petsiuk, Das, Saenko", "RISE: Randomized input sampling for explanation of black-box models", "BMVC 2018",
-                        "section 4.1"),
+    judges="map", evaluate=evaluate, passes=passes_of_questions, params=Params, version=2, cheap={"step": 200},
+    citation=Citation("Petsiuk, Das, Saenko", "RISE: Randomized input sampling for explanation of black-box models", "BMVC 2018",
+                      "section 4.1"),
+    scores=(Score("insertion_auc", "Insertion AUC", "higher", lambda curves: curves.insertion_auc),
+            Score("deletion_auc", "Deletion AUC", "lower", lambda curves: curves.deletion_auc),
+            Score("difference", "Difference", "higher", lambda curves: curves.difference)),
     idea="Show the network a picture that is built up, or taken away, in the order of the map, and watch the class's probability. "
          "A faithful map lets it rise early when pixels are inserted, and fall early when they are deleted.",
     equation=r"\mathrm{AUC} = \int_0^1 p_c\big(m_t \odot x + (1 - m_t) \odot \tilde{x}\big)\, dt",

@@ -1,20 +1,20 @@
-r"""How alike two maps are: distances and similarities of two (H, W) arrays, whatever their units.
+r"""Distances and similarities of two maps (H, W), independent of their units.
 
-Attributions of different methods, classes or weights have no common unit, so every measure here is blind to a positive factor.
-With a/|a| the map scaled by its largest magnitude, by its l2 norm, or from its minimum to its maximum:
+Attributions of different methods, classes or weights have no common unit, so no measure here changes when a map is multiplied by a
+positive factor:
 
-    l2_max_abs      || a / max|a| - b / max|b| ||_2     grows with the number of pixels (Deng and others 2021, section 5, whose
-                                                        values fit this scaling)
-    l2_unit         || a / ||a|| - b / ||b|| ||_2       0 the same, sqrt(2) nothing in common, 2 opposite
+    l2_max_abs      || a / max|a| - b / max|b| ||_2     grows with the number of pixels (Deng and others 2021, section 6.4.2;
+                                                        its values agree with this scaling)
+    l2_unit         || a / ||a|| - b / ||b|| ||_2       0 for equal maps, sqrt(2) for orthogonal, 2 for opposite ones
     rank            Spearman's rank correlation of the signed maps, equal values taking their mean rank
-    rank_absolute   the same of the magnitudes: it sees where, not for or against
+    rank_absolute   the same of the magnitudes, so the sign does not count
     ssim            structural similarity with Gaussian weights (deviation 1.5), each map from 0 to 1 (Wang and others 2004)
-    hog             Pearson correlation of the histograms of oriented gradients: shapes, wherever they end
+    hog             Pearson correlation of the histograms of oriented gradients
 
-The first two are 0 for equal maps. The last four, 1 for equal maps, are those of Adebayo and others 2018, section 3. A map that is
-the same everywhere has no shape to compare: what cannot be told is nan, and an average counts it instead of taking it in.
+The first two are 0 for equal maps. The last four are 1 for equal maps and are those of Adebayo and others 2018, section 3. A constant
+map has no shape to compare: the measure is then not defined (nan), and an average counts it instead of including it.
 
-SSIM and HOG see the input's edges in a map as likeness; two maps that have nothing else in common may score high by them.
+SSIM and HOG respond to the edges of the input in both maps: two maps that have nothing else in common may score high by them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 
-_FLAT = 1e-6  # a range below this share of the largest magnitude is rounding, not a shape
+COMPARE_SECONDS = 4e-6  # what ``compare`` takes for each pixel, roughly; for estimates of how long a run takes
+
+_FLAT = 1e-6  # a range smaller than this, relative to the largest magnitude, is rounding: the map is constant
 _SSIM_SIDE = 11  # its window
 _HOG_CELLS, _HOG_SMALLEST, _HOG_BLOCK = 14, 4, 3  # cells a side (16 pixels each at 224), pixels a cell at least, cells a block
 
 
 @dataclass(frozen=True)
 class Distances:
-    """The six measures of two maps. A measure that cannot be told is nan."""
+    """The six measures of two maps; nan where a measure is not defined."""
 
     l2_max_abs: float
     l2_unit: float
@@ -49,9 +51,9 @@ MEASURES = tuple(field.name for field in fields(Distances))
 
 @dataclass(frozen=True)
 class Average:
-    """Of several values: their mean, its standard error, how many they were, and how many more could not be told.
+    """Of several values: their mean, its standard error, how many there were, and how many others were not defined.
 
-    ``mean`` is nan where none could be told, ``error`` where fewer than two could.
+    ``mean`` is nan where no value is defined, ``error`` where fewer than two are.
     """
 
     mean: float
@@ -61,7 +63,7 @@ class Average:
 
 
 class Prepared:
-    """A map made ready to be compared with several others: its ranks and histograms are computed once, when first needed.
+    """A map that is compared with several others: its ranks and histograms are computed once, when they are first needed.
 
     heatmap: (H, W), finite. Raises ExplainerError for another shape or for values that are not finite.
     """
@@ -162,16 +164,16 @@ _MEASURE = {"l2_max_abs": l2_max_abs, "l2_unit": l2_unit, "rank": rank, "rank_ab
 
 
 def average(values: Sequence[float]) -> Average:
-    """The mean of what could be told, its standard error (deviation of the sample over the root of n), and the counts."""
-    told = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
+    """The mean of the values that are defined, its standard error (sample standard deviation over the root of n), and the counts."""
+    defined = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
     return Average(
-        mean=float(told.mean()) if told.size else math.nan,
-        error=float(told.std(ddof=1) / math.sqrt(told.size)) if told.size > 1 else math.nan,
-        count=int(told.size), undefined=len(values) - int(told.size))
+        mean=float(defined.mean()) if defined.size else math.nan,
+        error=float(defined.std(ddof=1) / math.sqrt(defined.size)) if defined.size > 1 else math.nan,
+        count=int(defined.size), undefined=len(values) - int(defined.size))
 
 
 def _ready(a: np.ndarray | Prepared, b: np.ndarray | Prepared) -> tuple[Prepared, Prepared]:
-    a, b = (one if isinstance(one, Prepared) else Prepared(one) for one in (a, b))
+    a, b = (values if isinstance(values, Prepared) else Prepared(values) for values in (a, b))
     if a.shape != b.shape:
         raise ExplainerError(f"Two maps to compare need the same shape; these have {a.shape} and {b.shape}.")
     return a, b
@@ -197,7 +199,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _histograms(values: np.ndarray) -> np.ndarray:
-    from skimage.feature import hog as histograms  # as above
+    from skimage.feature import hog as histograms  # brings scipy, see above
 
     cell = max(_HOG_SMALLEST, min(values.shape) // _HOG_CELLS)
     return histograms(values, orientations=9, pixels_per_cell=(cell, cell), cells_per_block=(_HOG_BLOCK, _HOG_BLOCK),

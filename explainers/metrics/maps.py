@@ -1,4 +1,4 @@
-"""The maps that a metric judges: an Attribution, or an array from anywhere else, becomes one signed (h, w) map."""
+"""The maps that a metric judges: an Attribution, or an array from another source, as one signed (h, w) array."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explainers.contract import Attribution, ExplainerError, resample
+from explainers.attribution import Attribution
+from explainers.context import Context
+from explainers.errors import ExplainerError
+from explainers.question import Question
+from explainers.resampling import resample
+from explainers.target import PlainTarget, Target
 
 Map = Attribution | np.ndarray | Tensor
+
+
+def maps_of(questions: Sequence[Question], context: Context) -> list[Attribution]:
+    """The maps of the questions. While one has to be made, the metric's progress stays at its beginning."""
+    return [context.part(0, 0, 1).explain(question) for question in questions]
 
 
 def signed_map(given: Map, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -48,11 +58,11 @@ def listed(given: Map | Sequence[Map]) -> tuple[list[Map], bool]:
     return maps, several
 
 
-def explained_target(maps: Sequence[Map], target: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
-    """The target as told, or the one that all Attributions explain; None if no map says. Raises ExplainerError if they differ."""
-    said = {one.target for one in maps if isinstance(one, Attribution)}
-    if target is not None or not said:
+def explained_target(maps: Sequence[Map], target: Target | PlainTarget | None) -> Target | PlainTarget | None:
+    """The given target, else the one that all Attributions explain, else None. Raises ExplainerError if they differ."""
+    targets = {attribution.target for attribution in maps if isinstance(attribution, Attribution)}
+    if target is not None or not targets:
         return target
-    if len(said) > 1:
+    if len(targets) > 1:
         raise ExplainerError("The maps explain different targets: name the one to measure, or measure them one by one.")
-    return said.pop()
+    return targets.pop()

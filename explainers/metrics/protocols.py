@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from explainers.baselines import blur, i_gos_blur, rise_blur
-from explainers.contract import ParameterError, Passes
+from explainers.errors import ParameterError
 from explainers.metrics.maps import Map, magnitude_map, signed_map
+from explainers.parameters import choice, integer, other, parameters_of
+from explainers.passes import Passes
 
 BASELINES = ("zero", "black", "mean", "blur", "noise")
 OUTPUTS = ("softmax", "sigmoid")
@@ -22,14 +23,19 @@ Baseline = str | Tensor
 
 @dataclass(frozen=True)
 class Protocol:
-    """A paper's way of measuring. ``smooth``: at the map's own resolution, each cell enlarged bilinearly; else pixel by pixel."""
+    """A paper's way of measuring.
+
+    says: a description for people. insertion, deletion: the names of the baselines. step: the number of cells that change between two
+    points, from the rows and columns of the map. smooth: cells are those of the map's own resolution and their mask is enlarged
+    bilinearly; else they are pixels.
+    """
 
     title: str
-    says: str  # for people, in plain words
-    insertion: str  # the baselines
+    says: str
+    insertion: str
     deletion: str
     blur: Callable[[Tensor], Tensor]
-    step: Callable[[int, int], int]  # cells a step, from rows and columns
+    step: Callable[[int, int], int]
     smooth: bool = False
 
 
@@ -53,28 +59,34 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True)
-class Terms:
-    """A protocol with what was chosen otherwise. Raises ParameterError for what does not exist."""
+class Params:
+    """A protocol, and what of it is chosen otherwise. Raises ParameterError for what does not exist."""
 
-    protocol: str = "rise"
-    baseline: Baseline | tuple[Baseline, Baseline] | None = None
-    step: int | None = None
-    resolution: int | None = None
-    output: str = "softmax"
-    labels: tuple[int, ...] = ()
-    order_by: str = "value"
+    protocol: str = choice("rise", *PROTOCOLS, label="Protocol", help=(
+        "Whose way of measuring. Methods change places between protocols: compare numbers only within one."))
+    baseline: Baseline | tuple[Baseline, Baseline] | None = other(
+        None, takes=f"one of {', '.join(map(repr, BASELINES))}, a tensor of the image's shape, a pair of those, or None",
+        label="Baseline", help=(
+            "What stands where the picture is not; a pair is for insertion and for deletion. None: the protocol's own. zero: the "
+            "training set's mean colour. mean: this image's mean colour. blur: by the protocol's kernel. noise: one seeded draw."))
+    step: int | None = integer(None, low=1, high=10**9, label="Cells a step", help=(
+        "How many cells change between two points of a curve. None: the protocol's own."))
+    resolution: int | None = integer(None, low=1, high=10**5, label="Cells a side", help=(
+        "The grid in which a map is ordered. None: the map's own in the protocol i_gos, every pixel in the others."))
+    output: str = choice("softmax", *OUTPUTS, label="Probabilities", help=(
+        "softmax: the classes share one whole. sigmoid: each class by itself, for networks trained with several labels."))
+    labels: tuple[int, ...] = other((), takes="class indices", label="Other labels", help=(
+        "Other classes in the picture, for cIM in the protocol dmbp: their mean insertion AUC, lowest attributions first."))
+    order_by: str = choice("value", *ORDERS, label="Order by", help=(
+        "value: what speaks most for the class comes first. magnitude: what is strongest either way, for maps whose sign is no "
+        "evidence for or against the class."))
 
     def __post_init__(self) -> None:
-        _one_of("protocol", self.protocol, tuple(PROTOCOLS))
-        _one_of("output", self.output, OUTPUTS)
-        _one_of("order_by", self.order_by, ORDERS)
+        for parameter in parameters_of(type(self)):
+            parameter.check(getattr(self, parameter.name))
         for name in self.baselines:
-            if not isinstance(name, Tensor):
-                _one_of("baseline", name, BASELINES)
-        for name in ("step", "resolution"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
-                raise ParameterError(f"{name} must be a whole number from 1 on, or None for the protocol's own, not {value!r}.")
+            if not isinstance(name, Tensor) and name not in BASELINES:
+                raise ParameterError(f"baseline must be one of {', '.join(map(repr, BASELINES))}, not {name!r}.")
         if self.labels and self.protocol != "dmbp":
             raise ParameterError("Other labels belong to cIM, which only the protocol 'dmbp' has.")
 
@@ -115,11 +127,6 @@ class Terms:
         """Of maps of these shapes, measured together: one for the image, one a baseline, and the points in between."""
         curves = 3 if self.labels else 2
         return Passes(1 + len(distinct(self.baselines)) + sum(curves * (len(self.counts(shape)) - 2) for shape in shapes))
-
-
-def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ParameterError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
 
 
 def distinct(baselines: tuple[Baseline, Baseline]) -> list[Baseline]:

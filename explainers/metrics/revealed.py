@@ -1,7 +1,7 @@
-"""Be the mask: what the network says when it sees some pixels and a baseline in place of the others.
+"""The network's predictions when it sees some pixels of an image and a baseline in place of the others.
 
-One point of an insertion or deletion curve, for any mask: a person's rectangles, or as many of a map's highest pixels. Two masks
-of the same area can be compared; two of different areas cannot.
+This is one point of an insertion or deletion curve, for any mask: rectangles that a person drew, or the highest pixels of a map. Only
+masks of the same area can be compared.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from explainers.baselines import baseline as make_baseline
-from explainers.context import Context, Progress
-from explainers.contract import ExplainerError
+from explainers.context import Context, RunOptions
+from explainers.errors import ExplainerError
 from explainers.metrics.insertion_deletion import order
 from explainers.networks.classifier import Classifier
+from explainers.progress import Progress
 
 
 def composites(network: Classifier, x: Tensor, masks: np.ndarray, baseline: str = "zero", seed: int = 0) -> Tensor:
@@ -32,19 +33,19 @@ def composites(network: Classifier, x: Tensor, masks: np.ndarray, baseline: str 
 
 def measure(network: Classifier, x: Tensor, masks: np.ndarray, baseline: str = "zero", seed: int = 0,
             progress: Progress | None = None) -> Tensor:
-    """(n, K) probabilities, on the CPU, of what each mask leaves; arguments as for ``composites``. One pass forward a mask.
+    """(n, K) softmax probabilities of each mask's composite, on the CPU; arguments as for ``composites``. One forward pass a mask.
 
     Raises ExplainerError for masks of another size, and Cancelled.
     """
     view = network.metered()
-    context = Context(view, seed, progress)
+    context = Context(view, seed, RunOptions(progress))
     shown = composites(network, x.to(view.device), masks, baseline, seed)
-    return torch.cat([found for _, _, found in context.batches(len(shown), lambda a, b: view.predict(shown[a:b]).cpu())])
+    return torch.cat([part for _, _, part in context.batches(len(shown), lambda a, b: view.predict(shown[a:b]).cpu())])
 
 
-def top_share(heatmap: np.ndarray, share: float) -> np.ndarray:
-    """(H, W) bool: the ``share`` (0 to 1) of the pixels with the highest values, signed; of equal ones, the first by row.
+def top_fraction(heatmap: np.ndarray, fraction: float) -> np.ndarray:
+    """(H, W) bool: the ``fraction`` (0 to 1) of the pixels with the highest signed values; equal values are taken row by row.
 
-    The number of pixels is share x H x W, rounded, so masks of equal share have equal area.
+    The number of pixels is fraction x H x W, rounded, so masks of equal fraction have equal area.
     """
-    return order(heatmap).numpy() < round(share * heatmap.size)
+    return order(heatmap).numpy() < round(fraction * heatmap.size)

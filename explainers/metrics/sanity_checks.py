@@ -11,34 +11,59 @@ correlation of the signed maps and of their magnitudes, and the correlation of h
 The whole method runs on the randomised network, what it fits included. How far the predictions moved is measured beside: where they
 did not, a map has no reason to. The same map is no proof of a bad method, nor another map of a good one: noise passes this test.
 
-Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim 2018, section 3; the last layer alone as by Akhtar and others for DMBP.
+Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim 2018, section 3; the last layer alone as by Ruiz, Agudo and Moreno-Noguer for DMBP.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from explainers.context import Progress, report
-from explainers.contract import Attribution, ExplainerError, Metric, ParameterError, Reference, Target
+from explainers.attribution import Attribution
+from explainers.context import Context
+from explainers.contract import Citation, Metric, Score
+from explainers.errors import ExplainerError, ParameterError
 from explainers.metrics import map_distances
-from explainers.metrics.map_distances import Distances
+from explainers.metrics.map_distances import Distances, Prepared
 from explainers.networks.classifier import Classifier
-from explainers.networks.randomised import randomised
+from explainers.networks.randomised import WAYS, randomised
 from explainers.networks.stages import Stage, stages
+from explainers.parameters import choice, integer
+from explainers.passes import Passes
+from explainers.progress import Progress, report
+from explainers.question import Question
+from explainers.target import PlainTarget, Target
 
 MODES = ("cascading", "independent", "last_layer")
 SIMILARITIES = ("ssim", "rank", "rank_absolute", "hog")
 KEPT, NEARLY, LOST = 0.9, 0.75, 0.5  # a map more like the original than this is the same, nearly the same, not another one
 _MOST_STAGES = 10
 
+STEP, PREDICTIONS = "sanity_checks step", "sanity_checks predictions"  # names of the results that are cached by themselves
+
 Explain = Callable[[Classifier, Tensor, Target], Attribution]
+GetOrCompute = Callable[[str, Sequence[Any], Callable[[], Any]], Any]
+
+
+@dataclass(frozen=True)
+class Params:
+    """Which weights are re-initialised, in what order, and how."""
+
+    mode: str = choice("cascading", *MODES, label="Weights", help=(
+        "cascading: from the last layer down, each stage on top of those before. independent: one stage at a time. last_layer: only "
+        "the first of the stages."))
+    how: str = choice("reinitialise", *WAYS, label="Drawn from", help=(
+        "reinitialise: as a layer starts before training. permute: each tensor's own values in another order. normal: a normal "
+        "distribution with the spread of the tensor's values."))
+    stages: int = integer(8, low=1, high=100, label="Stages at most", help="Layers are grouped into this many stages, blocks kept whole.")
+    draw_seed: int = integer(0, low=0, high=2**31 - 1, label="Seed of the draw", help="The same seed draws the same weights.")
 
 
 @dataclass(frozen=True)
@@ -76,17 +101,6 @@ class Step:
     heatmap: np.ndarray
     flags: tuple[str, ...] = ()
 
-    def fields(self) -> dict[str, Any]:
-        """The step as a measurement is kept."""
-        return {**vars(self), "distances": vars(self.distances), "predictions": vars(self.predictions),
-                "heatmap": torch.from_numpy(self.heatmap)}
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Step:
-        """The step that ``fields`` were made of."""
-        return cls(fields["title"], Distances(**fields["distances"]), Predictions(**fields["predictions"]),
-                   fields["heatmap"].numpy(), tuple(fields["flags"]))
-
 
 @dataclass(frozen=True)
 class SanityCheck:
@@ -116,31 +130,100 @@ def predictions(network: Classifier, other: Classifier, x: Tensor, target: Targe
     with torch.inference_mode():
         logits = [one.logits(x)[0].float().cpu() for one in (network, other)]
     before, after = (one.softmax(0) for one in logits)
-    index = target[0] if isinstance(target, tuple) else target
+    index = target.first
     finite = all(bool(one.isfinite().all()) for one in logits)
     rank = map_distances.rank(*(one.numpy()[None] for one in logits)) if finite else math.nan
     return Predictions(float(before[index]), float(after[index]), rank, int(before.argmax()), int(after.argmax()))
 
 
-def step(title: str, before: np.ndarray | map_distances.Prepared, after: Attribution, moved: Predictions) -> Step:
+def step(title: str, before: np.ndarray | Prepared, after: Attribution, moved: Predictions) -> Step:
     """One step from the intact network's map (H, W) and the map on the randomised one."""
     heatmap = after.heatmap()
     return Step(title, map_distances.compare(before, heatmap), moved, heatmap, after.flags)
 
 
-def steps(network: Classifier, x: Tensor, explain: Explain, changes: Sequence[Change], *, target: Target | None = None,
+def steps(network: Classifier, x: Tensor, explain: Explain, changes: Sequence[Change], *, target: Target | PlainTarget | None = None,
           how: str = "reinitialise", seed: int = 0, original: Attribution | None = None) -> Iterator[Step]:
     """One step a change, as soon as its map is there. ``original``: the intact network's map, where it is known."""
     target = network.target(x, target)
     before = original or explain(network, x, target)
-    prepared = map_distances.Prepared(before.heatmap())
+    prepared = Prepared(before.heatmap())
     for change in changes:
         other = randomised(network, change.stages, how, seed)
         after = explain(other, x, target)
         yield step(change.title, prepared, after, predictions(network, other, x, target))
 
 
-def measure(network: Classifier, x: Tensor, explain: Explain, *, target: Target | None = None, mode: str = "cascading",
+@dataclass(frozen=True)
+class StepQuestion:
+    """One step of a check, ready to be run: the question to the intact network, and the change after which it is asked again.
+
+    how: one of ``randomised.WAYS``. seed: of the new weights.
+    """
+
+    question: Question
+    change: Change
+    how: str = "reinitialise"
+    seed: int = 0
+
+    @property
+    def weights(self) -> tuple[Any, ...]:
+        """What decides the weights of the changed network."""
+        return tuple(sorted(name for stage in self.change.stages for name in stage.parameters)), self.how, self.seed
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """All that decides the step, except its title: the key's parts for ``Engine.lookup_computed(STEP, parts)``."""
+        return METRIC.version, self.question, *self.weights
+
+    def run(self, explain: Callable[[Question], Attribution], get_or_compute: GetOrCompute, original: Prepared | None = None) -> Step:
+        """The step, from the cache if it is known. explain, get_or_compute: those of an engine or of a context.
+
+        original: the intact network's map, if the caller has it; else it is explained first. Raises ExplainerError, Cancelled.
+        """
+        return self.titled(get_or_compute(STEP, self.parts, lambda: self._compute(explain, get_or_compute, original)))
+
+    def titled(self, step: Step) -> Step:
+        """A step from the cache with this change's title: stages that are grouped otherwise may hold the same weights."""
+        return replace(step, title=self.change.title)
+
+    def _compute(self, explain: Callable[[Question], Attribution], get_or_compute: GetOrCompute, original: Prepared | None) -> Step:
+        question = self.question
+        before = original or Prepared(explain(question).heatmap())
+        other = _randomised(question.network, *self.weights)
+        after = explain(replace(question, network=other))
+        moved = get_or_compute(PREDICTIONS, (METRIC.version, question.network, question.image_digest, question.target, *self.weights),
+                               lambda: predictions(question.network, other, question.x, question.target))
+        return step(self.change.title, before, after, moved)
+
+
+@lru_cache(maxsize=1)  # several methods are asked about one changed network in turn; each is as large as the network itself
+def _randomised(network: Classifier, parameters: tuple[str, ...], how: str, seed: int) -> Classifier:
+    return randomised(network, (Stage("", parameters),), how, seed)
+
+
+def evaluate(questions: Sequence[Question], params: Params, context: Context) -> list[SanityCheck]:
+    """The test for each question: its method, settings and seed on the intact and on the randomised networks."""
+    return [_evaluate_one(question, params, context.part(number, number + 1, len(questions)))
+            for number, question in enumerate(questions)]
+
+
+def _evaluate_one(question: Question, params: Params, context: Context) -> SanityCheck:
+    changes = schedule(question.network, params.mode, params.stages)
+    parts = [context.part(number, number + 1, len(changes) + 1) for number in range(len(changes) + 1)]
+    heatmap = parts[0].explain(question).heatmap()
+    original = Prepared(heatmap)
+    steps = [StepQuestion(question, change, params.how, params.draw_seed).run(part.explain, context.get_or_compute, original)
+             for change, part in zip(changes, parts[1:], strict=True)]
+    return SanityCheck(params.mode, params.how, params.draw_seed, question.target, heatmap, tuple(steps))
+
+
+def passes_of_questions(params: Params, questions: Sequence[Question], maps: Sequence[Attribution]) -> Passes:
+    """Two images a change: the predictions of the intact and of the randomised network."""
+    return Passes(forward=2 * sum(len(schedule(question.network, params.mode, params.stages)) for question in questions))
+
+
+def measure(network: Classifier, x: Tensor, explain: Explain, *, target: Target | PlainTarget | None = None, mode: str = "cascading",
             how: str = "reinitialise", stages: int = 8, seed: int = 0, progress: Progress | None = None) -> SanityCheck:
     """The parameter-randomisation test of one method on one image (1, C, H, W), preprocessed.
 
@@ -240,8 +323,12 @@ def _why(step: Step) -> str:
 
 
 METRIC = Metric(
-    title="Parameter-randomisation sanity check",
-    reference=Reference("Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim", "Sanity checks for saliency maps", "NeurIPS 2018",
+    title="Parameter-randomisation sanity check", judges="randomised maps", evaluate=evaluate, passes=passes_of_questions,
+    params=Params, version=2, cheap={"stages": 3},
+    questions=lambda params, question: 1 + len(schedule(question.network, params.mode, params.stages)),
+    scores=(Score("ssim", "SSIM after the last change", "lower", lambda check: check.steps[-1].distances.ssim),
+            Score("rank", "Rank correlation after the last change", "lower", lambda check: check.steps[-1].distances.rank)),
+    citation=Citation("Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim", "Sanity checks for saliency maps", "NeurIPS 2018",
                         "section 3"),
     idea="Draws the network's weights anew, from the last layer down, and explains again. A map that stays as it was does not show "
          "what the network has learned. Lower similarity is better.",

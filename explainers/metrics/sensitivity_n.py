@@ -1,21 +1,21 @@
-r"""Sensitivity-n: does the sum of the attributions of n pixels follow the drop of the output when these pixels are removed?
+r"""Sensitivity-n: how well the sum of the attributions of n pixels predicts the drop of the output when they are removed.
 
 For a number n, masks M_1, M_2, ... of n random pixels each are removed from the image x (replaced by a baseline), and
 
     rho_n = Pearson correlation over j of   sum_{u in M_j} A_u   and   f(x) - f(x without M_j).
 
-1 is perfect, 0 is chance, and a sign that is wrong shows as a negative number (Ancona, Ceolini, Oztireli, Gross 2018,
-section 4). The protocol is that of Zhang and others 2021: logits, pixels to zero in the network's normalised space, n spaced
-evenly on a logarithmic scale up to 63 % of the pixels, 100 masks for each n. All maps of an image are held against the same
-masks, so that any number of them costs what one does. Gradient x Input of a linear network has rho_n = 1 for every n below all
-pixels, with the zero baseline.
+1 is perfect, 0 is chance, and a map with the wrong sign gets a negative number (Ancona, Ceolini, Oztireli, Gross 2018,
+section 4). The protocol is that of Zhang and others 2021: the output is the logit, removed pixels become zero in the network's
+normalised space, n is spaced evenly on a logarithmic scale up to 63 % of the pixels, and each n has 100 masks. All maps of an image
+are compared on the same masks, so several maps cost no more passes than one. Gradient x Input of a linear network has rho_n = 1 for
+every n smaller than the number of pixels, with the zero baseline.
 
-Scattered pixels hardly tell coarse maps apart: with tiles of 8 x 8 pixels in place of pixels (Schulz and others 2020, section 4.3)
-Grad-CAM and its like have a chance; n then counts tiles.
+Single random pixels can hardly distinguish coarse maps such as Grad-CAM's. Tiles of 8 x 8 pixels (Schulz and others 2020, section
+4.3) can; n then counts tiles.
 
-Where all sums or all drops are equal there is no correlation: it is NaN, counted in ``undefined``, and left out of every
-mean. That is so when all pixels go, for a constant map, and for a sparse map at an n so small that no mask meets it. Quantus'
-class of the same name removes the highest pixels first and measures something else.
+Where all sums, or all drops, are equal, the correlation is not defined: it is NaN, counted in ``undefined``, and left out of every
+mean. That happens when all pixels are removed, for a constant map, and for a sparse map when n is so small that no mask contains any
+of its pixels. The class of the same name in Quantus removes the highest pixels first and measures something else.
 """
 
 from __future__ import annotations
@@ -23,32 +23,43 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from explainers.attribution import Attribution
 from explainers.baselines import BASELINES
 from explainers.baselines import baseline as baseline_image
-from explainers.context import Context, Progress, seeded
-from explainers.contract import ExplainerError, Metric, ParameterError, Passes, Reference, Target, UnsupportedError
-from explainers.metrics.maps import Map, explained_target, listed, signed_map
+from explainers.context import Context, RunOptions, seeded
+from explainers.contract import Citation, Metric, Score
+from explainers.errors import ExplainerError, ParameterError, UnsupportedError
+from explainers.metrics.maps import Map, explained_target, listed, maps_of, signed_map
 from explainers.networks.classifier import Classifier
+from explainers.parameters import checked, choice, integer, other
+from explainers.passes import Passes
+from explainers.progress import Progress
+from explainers.question import Question
+from explainers.target import PlainTarget, Target
 
 OUTPUTS = ("logit", "softmax")
-LARGEST = 10**4.5 / 224**2  # the share of the pixels that go at the largest n: the paper's 31 622 of 224 x 224
+LARGEST = 10**4.5 / 224**2  # the fraction of the pixels that is removed at the largest n: the paper's 31 622 of 224 x 224
 POINTS = 45
 
-_ORDERS, _STARTS, _BASELINE = 0, 1, 2  # what the run's generators are for
-_OUTPUT_NOISE = 1e-6  # outputs that differ by less than this share of their size differ by rounding
-_SUM_NOISE = 1e-15  # sums in float64 that differ by less than this for each pixel of the strongest's size, likewise
+_ORDERS, _STARTS, _BASELINE = 0, 1, 2  # indices of the random generators of a run
+_OUTPUT_NOISE = 1e-6  # outputs whose relative difference is smaller than this differ by rounding
+_SUM_NOISE = 1e-15  # the same for sums in float64, for each pixel and relative to the strongest attribution
 
 
 @dataclass(frozen=True)
 class Removals:
-    """``outputs`` (counts, masks): what the network said without each mask's tiles. The masks follow from the image's ``size``,
-    ``tile``, the side of what is removed at once in pixels, and ``seed``."""
+    """The network's outputs for the image without random pixels.
+
+    outputs: (counts, masks). The masks themselves follow from ``size`` of the image, ``tile``, the side of a removed square in pixels,
+    and ``seed``.
+    """
 
     counts: np.ndarray
     outputs: np.ndarray
@@ -97,18 +108,33 @@ class Average:
         return _mean(self.correlation)
 
 
+@dataclass(frozen=True)
+class Params:
+    """What is removed, how often, and which output is watched."""
+
+    counts: tuple[int, ...] | None = other(None, takes="whole numbers of pixels or tiles, or None", label="Numbers removed (n)", help=(
+        "How many pixels, or tiles, go at once, one point of the curve each. None: the paper's, evenly spaced on a logarithmic "
+        "scale up to 63 % of them."))
+    masks: int = integer(100, low=3, high=10_000, label="Masks for each n", help=(
+        "How many random sets of n are removed for each point. More: less noise, more passes. The paper takes 100 to 200."))
+    output: str = choice("logit", *OUTPUTS, label="Output", help="Whose drop is measured: the logit, or the softmax probability.")
+    baseline: str = choice("zero", *BASELINES, label="Baseline", help="What removed pixels become.")
+    tile: int = integer(1, low=1, high=10_000, label="Tile, pixels a side", help=(
+        "Side of the squares that are removed; 1 for single pixels, as in the paper. Coarse maps need tiles."))
+
+
 def log_spaced(pixels: int, largest: float = LARGEST, points: int = POINTS) -> tuple[int, ...]:
-    """Numbers of pixels from 1 to the share ``largest`` of ``pixels``, ``points`` on a logarithmic scale, each once.
+    """Numbers of pixels from 1 to the fraction ``largest`` of ``pixels``: ``points`` on a logarithmic scale, without repetitions.
 
     The defaults give the paper's 42 numbers for 224 x 224 pixels. Raises ParameterError.
     """
     if not 0 < largest <= 1 or points < 1:
-        raise ParameterError("The largest n is a share of the pixels above 0 and at most 1, and there is at least one n.")
+        raise ParameterError("The largest n is a fraction of the pixels above 0 and at most 1, and there is at least one n.")
     spaced = np.logspace(0, np.log10(max(largest * pixels, 1.0)), points)
     return tuple(np.unique((spaced + 1e-6).astype(int)).tolist())
 
 
-def measure(network: Classifier, x: Tensor, attributions: Map | Sequence[Map], target: Target | None = None,
+def measure(network: Classifier, x: Tensor, attributions: Map | Sequence[Map], target: Target | PlainTarget | None = None,
             counts: Sequence[int] | None = None, masks: int = 100, output: str = "logit", baseline: str = "zero", tile: int = 1,
             seed: int = 0, progress: Progress | None = None) -> SensitivityN | list[SensitivityN]:
     """The correlation at each n, for one map or, with the same masks, for each of a list.
@@ -119,32 +145,56 @@ def measure(network: Classifier, x: Tensor, attributions: Map | Sequence[Map], t
     Cancelled.
     """
     given, several = listed(attributions)
-    maps = [signed_map(one, tuple(x.shape[-2:])) for one in given]
+    maps = [signed_map(values, tuple(x.shape[-2:])) for values in given]
     removals = remove(network, x, explained_target(given, target), counts, masks, output, baseline, tile, seed, progress)
     results = correlate(removals, maps)
     return results if several else results[0]
 
 
-def remove(network: Classifier, x: Tensor, target: Target | None = None, counts: Sequence[int] | None = None, masks: int = 100,
-           output: str = "logit", baseline: str = "zero", tile: int = 1, seed: int = 0,
+def remove(network: Classifier, x: Tensor, target: Target | PlainTarget | None = None, counts: Sequence[int] | None = None,
+           masks: int = 100, output: str = "logit", baseline: str = "zero", tile: int = 1, seed: int = 0,
            progress: Progress | None = None) -> Removals:
-    """The network's part: its output for the image without random pixels, which serves any map that ``correlate`` is given later.
+    """The network's outputs for the image without random pixels. ``correlate`` compares any number of maps with them later.
 
-    counts: the n, from 1 to the number of pixels or tiles (``log_spaced`` unless told). masks: for each n, at least 3. output:
+    counts: the n, from 1 to the number of pixels or tiles (``log_spaced`` by default). masks: for each n, at least 3. output:
     ``logit`` or ``softmax``. baseline: what removed pixels become (``explainers.baselines``). tile: the side of the squares that are
     removed, 1 for single pixels. Raises ExplainerError, Cancelled.
     """
-    counts = _checked(x, counts, masks, output, baseline, tile)
-    target = network.target(x, target)
-    view = network.metered()
-    context = Context(view, seed, progress)
+    if x.ndim != 4 or x.shape[0] != 1:
+        raise UnsupportedError(f"One image at a time: x must have shape (1, C, H, W), not {tuple(x.shape)}.")
+    params = checked(Params, "Sensitivity-n", {
+        "counts": counts if counts is None else tuple(counts), "masks": masks, "output": output, "baseline": baseline, "tile": tile})
+    return _remove(Context(network.metered(), seed, RunOptions(progress)), x, network.target(x, target), params)
+
+
+def evaluate(questions: Sequence[Question], params: Params, context: Context) -> list[SensitivityN]:
+    """The correlations of the maps of questions about one network, image and target, all with the same masks."""
+    first = questions[0]
+    maps = [signed_map(attribution, tuple(first.x.shape[-2:])) for attribution in maps_of(questions, context)]
+    removals = context.stored(stored(params, first), lambda: _remove(context, first.x, first.target, params))
+    return correlate(removals, maps)
+
+
+def stored(params: Params, question: Question) -> tuple[Any, ...]:
+    """What decides the removals beside the network: they serve any map of the image."""
+    return "sensitivity_n removals", METRIC.version, question.x, question.target, params, question.seed, question.network.device.type
+
+
+def passes_of_questions(params: Params, questions: Sequence[Question], maps: Sequence[Attribution]) -> Passes:
+    """One image a mask, however many maps there are."""
+    return Passes(forward=len(_counts(params, questions[0].network.input_size)) * params.masks)
+
+
+def _remove(context: Context, x: Tensor, target: Target, params: Params) -> Removals:
+    view, seed, masks, tile, output = context.network, context.seed, params.masks, params.tile, params.output
     size = tuple(x.shape[-2:])
+    counts = _counts(params, size)
     grid = _grid(size, tile)
     pixels = grid[0] * grid[1]
     ranks, starts = (drawn.to(view.device) for drawn in _draw(seed, pixels, len(counts), masks))
     sizes = torch.tensor(counts, device=view.device, dtype=torch.int32)
     x = x.detach().to(view.device, torch.float32)
-    change = baseline_image(network, x, baseline, seeded(seed, _BASELINE)) - x
+    change = baseline_image(view, x, params.baseline, seeded(seed, _BASELINE)) - x
 
     def without(a: int, b: int) -> Tensor:
         which = torch.arange(a, b, device=view.device)
@@ -157,21 +207,22 @@ def remove(network: Classifier, x: Tensor, target: Target | None = None, counts:
             if tile > 1:
                 mask = F.interpolate(mask, scale_factor=tile)[..., :size[0], :size[1]]
             logits = view.logits(torch.addcmul(x, change, mask))  # quicker than where()
-            return view.score(logits if output == "logit" else logits.softmax(-1), target).cpu()
+            return target.score(logits if output == "logit" else logits.softmax(-1)).cpu()
 
     outputs = torch.cat([part for _, _, part in context.batches(len(counts) * masks, without)])
-    return Removals(np.array(counts), outputs.double().view(len(counts), masks).numpy(), size, tile, seed, view.meter.passes)
+    return Removals(np.array(counts), outputs.double().view(len(counts), masks).numpy(), size, tile, seed,
+                    Passes(len(counts) * masks))
 
 
 def correlate(removals: Removals, maps: Sequence[np.ndarray]) -> list[SensitivityN]:
     """The correlations of signed (H, W) maps with what was removed; no pass through the network. Raises ExplainerError."""
-    if any(one.shape != removals.size for one in maps):
+    if any(values.shape != removals.size for values in maps):
         raise ExplainerError(f"Every map must have the image's {removals.size} pixels: resample it first.")
     values = _tiled(torch.from_numpy(np.stack(maps)).double(), removals.tile).flatten(1)  # (maps, pixels or tiles)
     counts, pixels = torch.from_numpy(removals.counts), values.shape[1]
     ranks, starts = _draw(removals.seed, pixels, *removals.outputs.shape)
     sums = torch.empty(len(values), *removals.outputs.shape, dtype=torch.float64)
-    for mask, rank in enumerate(ranks):  # a mask's pixels stand side by side in its order: differences of one running sum
+    for mask, rank in enumerate(ranks):  # a mask's pixels are neighbours in its order, so a sum is a difference of running sums
         ordered = torch.empty_like(values).index_copy_(1, rank.long(), values)
         running = F.pad(ordered.cumsum(1), (1, 0))
         start = starts[:, mask].long()
@@ -184,33 +235,25 @@ def correlate(removals: Removals, maps: Sequence[np.ndarray]) -> list[Sensitivit
 
 
 def average(results: Sequence[SensitivityN]) -> Average:
-    """Several images of one method together; what is undefined is counted at each n and left out. Raises ExplainerError."""
-    if not results or any(not np.array_equal(one.counts, results[0].counts) for one in results):
+    """The mean over several images of one method, with the number of undefined ones at each n. Raises ExplainerError."""
+    if not results or any(not np.array_equal(result.counts, results[0].counts) for result in results):
         raise ExplainerError("Only images that were measured at the same numbers of pixels can be averaged.")
-    found = np.stack([one.correlation for one in results])  # (images, counts)
-    known = (~np.isnan(found)).sum(0)
-    mean = np.where(known > 0, np.nansum(found, 0) / np.maximum(known, 1), np.nan)
-    squares = np.nansum((found - mean) ** 2, 0)
+    correlations = np.stack([result.correlation for result in results])  # (images, counts)
+    known = (~np.isnan(correlations)).sum(0)
+    mean = np.where(known > 0, np.nansum(correlations, 0) / np.maximum(known, 1), np.nan)
+    squares = np.nansum((correlations - mean) ** 2, 0)
     error = np.where(known > 1, np.sqrt(squares / np.maximum(known - 1, 1) / np.maximum(known, 1)), np.nan)
     return Average(results[0].counts, mean, error, len(results) - known, len(results))
 
 
-def _checked(x: Tensor, counts: Sequence[int] | None, masks: int, output: str, baseline: str,
-             tile: int) -> tuple[int, ...]:
-    if x.ndim != 4 or x.shape[0] != 1:
-        raise UnsupportedError(f"One image at a time: x must have shape (1, C, H, W), not {tuple(x.shape)}.")
-    if output not in OUTPUTS:
-        raise ParameterError(f"output must be one of {', '.join(map(repr, OUTPUTS))}, not {output!r}.")
-    if baseline not in BASELINES:
-        raise ParameterError(f"baseline must be one of {', '.join(map(repr, BASELINES))}, not {baseline!r}.")
-    if masks < 3:
-        raise ParameterError(f"masks must be at least 3, not {masks}: two points always lie on a line.")
-    if isinstance(tile, bool) or not isinstance(tile, int) or not 1 <= tile <= min(x.shape[-2:]):
-        raise ParameterError(f"tile must be a whole number of pixels from 1 to the image's {min(x.shape[-2:])}, not {tile!r}.")
-    pixels = math.prod(_grid(tuple(x.shape[-2:]), tile))
-    counts = log_spaced(pixels) if counts is None else tuple(int(n) for n in counts)
+def _counts(params: Params, size: tuple[int, int]) -> tuple[int, ...]:
+    """The n of the curve. Raises ParameterError for numbers, or a tile, that do not fit into the image."""
+    if params.tile > min(size):
+        raise ParameterError(f"tile must be a whole number of pixels from 1 to the image's {min(size)}, not {params.tile!r}.")
+    pixels = math.prod(_grid(size, params.tile))
+    counts = log_spaced(pixels) if params.counts is None else tuple(int(n) for n in params.counts)
     if not counts or not all(1 <= n <= pixels for n in counts):
-        what = "pixels" if tile == 1 else "tiles"
+        what = "pixels" if params.tile == 1 else "tiles"
         raise ParameterError(f"counts must be whole numbers from 1 to the {pixels} {what} of the image, and at least one.")
     return counts
 
@@ -228,10 +271,10 @@ def _tiled(values: Tensor, tile: int) -> Tensor:
 
 
 def _draw(seed: int, pixels: int, counts: int, masks: int) -> tuple[Tensor, Tensor]:
-    """(masks, pixels) the rank of every pixel in one random order a mask, and (counts, masks) where a mask starts in it.
+    """The random masks: (masks, pixels) ranks of the pixels in one random order a mask, (counts, masks) first rank of each n.
 
-    The n pixels from a random place of a random order on (and on from its beginning, where it ends) are a uniform draw without
-    replacement, independent from mask to mask: the correlation at one n is as good as with an order drawn for each n anew.
+    The mask of n pixels takes the n ranks from its start on, and continues at rank 0 after the last one. That is a uniform draw without
+    replacement and independent from mask to mask, so one order can serve all n.
     """
     orders = seeded(seed, _ORDERS)
     ranks = torch.stack([torch.randperm(pixels, generator=orders).int() for _ in range(masks)])
@@ -239,7 +282,7 @@ def _draw(seed: int, pixels: int, counts: int, masks: int) -> tuple[Tensor, Tens
 
 
 def _correlation(sums: Tensor, outputs: Tensor, noise: float) -> np.ndarray:
-    """(counts,) from (counts, masks) sums of attributions and outputs that are left; the drop is f(x) less these."""
+    """(counts,) from the sums of attributions and the outputs after removal, (counts, masks) each; drop = f(x) - output."""
     a = sums - sums.mean(1, keepdim=True)
     b = outputs.mean(1, keepdim=True) - outputs
     constant = a.abs().amax(1) <= noise
@@ -253,8 +296,10 @@ def _mean(values: np.ndarray) -> float:
 
 
 METRIC = Metric(
-    title="Sensitivity-n",
-    reference=Reference("Ancona, Ceolini, Oztireli, Gross", "Towards better understanding of gradient-based attribution methods "
+    title="Sensitivity-n", judges="map", evaluate=evaluate, passes=passes_of_questions, params=Params, stored=stored, version=2,
+    cheap={"counts": (1, 5, 20), "masks": 5},
+    scores=(Score("mean", "Mean correlation", "higher", lambda curve: curve.mean),),
+    citation=Citation("Ancona, Ceolini, Oztireli, Gross", "Towards better understanding of gradient-based attribution methods "
                         "for deep neural networks", "ICLR 2018", "section 4"),
     idea="Whether the attributions of n random pixels add up to what the logit loses when these pixels are removed, as a "
          "correlation over many draws. 1 is perfect, 0 is chance.",

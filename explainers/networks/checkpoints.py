@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 from explainers.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 MAX_FILE_BYTES = 4 * 10**9

@@ -17,9 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from explainers.contract import ExplainerError, Method, Passes, Target
+from explainers.errors import ExplainerError
 from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Link, Rule, Shape, feature_layers
 from explainers.networks.preprocessing import Preprocessing
+from explainers.passes import Passes
+from explainers.target import PlainTarget, Target
 
 _TIMING_SECONDS = 0.1
 _TIMING_BYTES = 64 * 2**20  # of activations: a small network is timed in a larger batch, as methods use it
@@ -42,12 +44,12 @@ class Classifier:
     """A network with its name, class names, preprocessing, fingerprint and canonical graph.
 
     ``graph`` is None for a network that cannot be traced; ``untraceable`` then says why, and the methods that need only
-    logits and gradients still work. ``reference`` names the procedural images it was trained on, or is empty.
+    logits and gradients still work. ``training_data`` names the procedural images that it was trained on ("scenes", "digits"), or is empty.
     """
 
     def __init__(self, module: nn.Module, *, name: str, title: str, categories: Iterable[str],
-                 preprocessing: Preprocessing, device: torch.device | str = "cpu", reference: str = ""):
-        self.name, self.title, self.reference = name, title, reference
+                 preprocessing: Preprocessing, device: torch.device | str = "cpu", training_data: str = ""):
+        self.name, self.title, self.training_data = name, title, training_data
         self.categories = tuple(categories)
         self.preprocessing = preprocessing
         self.device = torch.device(device)
@@ -91,7 +93,7 @@ class Classifier:
     def walk(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN, *, start: str | None = None, stop: str | None = None) -> Tensor:
         """Run the network, or the part of it from node ``start`` to node ``stop``.
 
-        An image counts as this part's ``share`` of a pass, and as much again when a gradient is sent back through it.
+        An image counts as this part's ``cost_fraction`` of a pass, and as much again when a gradient is sent back through it.
         """
         self._check(x, start)
         if x.dim() == 4 and self.device.type == "cpu":
@@ -103,13 +105,13 @@ class Classifier:
         else:
             out = self.graph.run(x, rules, start=start, stop=stop)
         if self.meter is not None:
-            share = self.share(start, stop)
-            self.meter.forward(share * x.shape[0])
+            meter, fraction = self.meter, self.cost_fraction(start, stop)
+            meter.forward(fraction * x.shape[0])
             if out.requires_grad:
-                out.register_hook(lambda gradient: self.meter.backward(share * gradient.shape[0]))
+                out.register_hook(lambda gradient: meter.backward(fraction * gradient.shape[0]))
         return out
 
-    def share(self, start: str | None = None, stop: str | None = None) -> float:
+    def cost_fraction(self, start: str | None = None, stop: str | None = None) -> float:
         """The part of a whole pass's multiplications that lies between two nodes: 1 for the whole network.
 
         A network without any layer that multiplies counts each of its parts as whole.
@@ -132,32 +134,31 @@ class Classifier:
         with torch.inference_mode():
             return self.logits(x).softmax(-1)
 
-    def score(self, logits: Tensor, target: Target) -> Tensor:
-        """(N,) the logit of the target class, or logit a - logit b for a contrast."""
-        if isinstance(target, tuple):
-            return logits[:, target[0]] - logits[:, target[1]]
-        return logits[:, target]
-
-    def gradient(self, x: Tensor, target: Target, rules: Mapping[str, Rule] = PLAIN) -> Tensor:
+    def gradient(self, x: Tensor, target: Target | PlainTarget, rules: Mapping[str, Rule] = PLAIN) -> Tensor:
         """(N, C, H, W): for each image the gradient of its own target logit, with the layers' rules replaced."""
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
-            total = self.score(self.logits(x, rules), target).sum()
+            total = Target.of(target).score(self.logits(x, rules)).sum()
             return torch.autograd.grad(total, x)[0]
 
-    def target(self, x: Tensor, target: Target | None) -> Target:
+    def target(self, x: Tensor, target: Target | PlainTarget | None) -> Target:
         """The target in its checked form; None becomes the top-1 class of ``x``. Raises ExplainerError."""
         if target is None:
-            return int(self.predict(x[:1])[0].argmax())
-        classes = tuple(target) if isinstance(target, (tuple, list)) else (target,)
-        for index in classes:
+            return Target.of(int(self.predict(x[:1])[0].argmax()))
+        checked = Target.of(target)
+        if len(checked.classes) not in (1, 2):
+            raise ExplainerError(f"A target is one class or a pair of classes, not {len(checked.classes)}.")
+        for index in checked.classes:
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.categories):
                 raise ExplainerError(f"{self.title} has classes 0 to {len(self.categories) - 1}; {index!r} is none of them.")
-        if len(classes) == 2 and classes[0] == classes[1]:
+        if checked.first == checked.contrast:
             raise ExplainerError("A contrast needs two different classes.")
-        if len(classes) > 2:
-            raise ExplainerError(f"A target is one class or a pair of classes, not {len(classes)}.")
-        return classes[0] if len(classes) == 1 else classes
+        return checked
+
+    @property
+    def identity(self) -> str:
+        """What decides the network's numbers: the fingerprint, and the kind of device that computes them."""
+        return f"{self.fingerprint} {self.device.type}"
 
     def metered(self) -> Classifier:
         """A view of this classifier with a pass counter of its own; the weights, and what was measured, are shared."""
@@ -165,6 +166,10 @@ class Classifier:
         view = copy.copy(self)
         view.meter = Meter()
         return view
+
+    def counted(self) -> Passes:
+        """The passes that a metered view has counted; none for a classifier without a counter."""
+        return self.meter.passes if self.meter else Passes()
 
     def measure(self) -> None:
         """Measure shapes, feature layers and memory now, so that no view has to measure them again."""
@@ -217,43 +222,10 @@ class Classifier:
         numbers = sum(torch.Size(shape.size).numel() for shape in self.shapes.values())
         return 4 * max(numbers, 20 * self.channels * self.input_size[0] * self.input_size[1])
 
-    def lacks(self, method: Method) -> str | None:
-        """Why a method cannot explain this network, in one sentence; None if it can."""
-        for need in method.needs:
-            reason = getattr(self, f"_lacks_{need}")()
-            if reason:
-                return f"{method.title} needs {reason}."
-        return None
-
-    def _lacks_graph(self) -> str | None:
-        return f"a network whose layers can be walked, but {self.untraceable}" if self.graph is None else None
-
-    def _lacks_relu(self) -> str | None:
-        if self.graph is not None and (self.graph.named("relu") or self.graph.named("relu6")):
-            return None
-        return "ReLU activations, and this network has none that can be found"
-
-    def _lacks_piecewise_linear(self) -> str | None:
-        bent = self.graph.nonlinear_layers()
-        if not bent:
-            return None
-        return f"a piecewise linear network (ReLU or ReLU6, max-pooling and affine layers), and this one has {', '.join(bent)}"
-
-    def _lacks_invertible(self) -> str | None:
-        if self.invertible:
-            return None
-        return ("dense, convolution, ReLU and pooling layers in one chain from the logits down to a feature map, and in this "
-                f"network {self._under_the_chain()} comes between")
-
-    def _under_the_chain(self) -> str:
-        chain = self.graph.chain()
-        return repr(chain[-1].source if chain else self.graph.output)
-
-    def _lacks_features(self) -> str | None:
-        return None if self.features.default else "a spatial feature map before the head, and this network has none"
-
-    def _lacks_reference(self) -> str | None:
-        return None  # the engine always finds a set, if only copies of the image
+    def below_the_chain(self) -> str:
+        """The node at which the invertible chain below the logits ends, in quotes."""
+        chain = self.graph.chain() if self.graph is not None else ()
+        return repr(chain[-1].source if chain else self.graph.output if self.graph is not None else "the whole network")
 
     def pass_seconds(self) -> Passes:
         """Measured seconds of one image forward, and of one backward, in a batch of 4 to 16."""

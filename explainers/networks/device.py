@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 

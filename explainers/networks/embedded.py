@@ -34,7 +34,7 @@ class EmbeddedNetwork:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     categories: tuple[str, ...]
-    reference: str  # "scenes" or "digits": what it was trained on
+    training_data: str  # "scenes" or "digits": what it was trained on
 
 
 class NIBBatchNorm2d(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 from explainers.networks import torchvision_models
 from explainers.networks.checkpoints import ModelCard, fit, num_classes, read_card, read_weights
 from explainers.networks.classifier import Classifier
@@ -99,7 +99,7 @@ def _embedded(name: str, device: torch.device) -> Classifier:
         raise ExplainerError(f"The weights of {name} are missing from assets/networks; restore that folder.") from error
     side = network.input_size
     return Classifier(module, name=name, title=network.title, categories=network.categories, device=device,
-                      preprocessing=Preprocessing(side, side, network.mean, network.std), reference=network.reference)
+                      preprocessing=Preprocessing(side, side, network.mean, network.std), training_data=network.training_data)
 
 
 def _torchvision(name: str, module: nn.Module, weights: dict[str, Tensor], device: torch.device, title: str = "") -> Classifier:

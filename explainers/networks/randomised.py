@@ -21,7 +21,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from explainers.contract import ParameterError
+from explainers.errors import ParameterError
 from explainers.networks.classifier import Classifier
 from explainers.networks.stages import Stage
 

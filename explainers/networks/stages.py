@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Graph
 

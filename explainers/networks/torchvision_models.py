@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 from explainers.networks.checkpoints import read_weights
 from explainers.networks.preprocessing import Preprocessing
 

@@ -1,52 +1,47 @@
-"""Insertion and deletion's time over the floor of its passes: ``python -m tests.benchmarks.curves_over_floor NETWORK``.
+"""Insertion and deletion's time over the floor of its passes.
 
-The floor is as in ``time_over_floor``. ``--cpu`` counts the process's own seconds on the processor instead of those on the clock, for
-a machine that is busy with something else; run it with OMP_NUM_THREADS=1.
+    python -m tests.benchmarks.curves_over_floor squeezenet1_0 --weights FILE --measures rise i_gos@28
+
+The floor and ``--cpu`` are as in ``time_over_floor``; the maps are noise.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
-
 import torch
 
 import explainers as ex
-from explainers.metrics import insertion_deletion as metric
-from tests.benchmarks.time_over_floor import BATCHES, best_seconds, images
-
-RESOLUTIONS = {"rise": None, "i_gos": 28}
+from explainers.metrics import insertion_deletion
+from tests.benchmarks.command_line import parse_measure
+from tests.benchmarks.time_over_floor import BATCHES, best_seconds, clock_of, floor_parser, images
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network")
-    parser.add_argument("--weights")
+    parser = floor_parser(__doc__, methods=False)
     parser.add_argument("--maps", type=int, default=1)
     parser.add_argument("--steps", type=int, default=64, help="points of each curve")
-    parser.add_argument("--cpu", action="store_true")
-    given = parser.parse_args()
-    clock = time.process_time if given.cpu else time.perf_counter
-    network = ex.load_model(given.network, weights=given.weights)
+    parser.add_argument("--measures", nargs="+", default=["rise", "i_gos@28"], help="protocol[@resolution][/magnitude]")
+    arguments = parser.parse_args()
+    clock = clock_of(arguments)
+    network = ex.load_model(arguments.network, weights=arguments.weights)
     x = images(network, 1)
-    maps = [torch.randn(network.input_size) for _ in range(given.maps)]
+    maps = [torch.randn(network.input_size) for _ in range(arguments.maps)]
     batches = {size: images(network, size) for size in BATCHES}
 
-    def a_pass(size: int) -> float:
+    def pass_seconds(size: int) -> float:
         return best_seconds(lambda: network.predict(batches[size]), clock) / size
 
-    each = {size: a_pass(size) for size in BATCHES}
+    each = {size: pass_seconds(size) for size in BATCHES}
     size = min(each, key=each.get)
     print(f"{network.title} on {network.device}: {1e3 * each[size]:.2f} ms an image at batch {size}")
-    for protocol, resolution in RESOLUTIONS.items():
+    for spec in arguments.measures:
+        protocol, resolution, order_by = parse_measure(spec)
         cells = resolution**2 if resolution else maps[0].numel()
-        terms = {"protocol": protocol, "resolution": resolution, "step": max(1, cells // given.steps)}
-        passes = metric.passes(network, maps, **terms).forward
-        before = a_pass(size)
-        seconds = best_seconds(lambda terms=terms: metric.measure(network, x, maps, target=1, **terms), clock)
-        after = a_pass(size)
-        ratio = seconds / (passes * (before + after) / 2)
-        print(f"{protocol:10s} {passes:6g} F {seconds:8.2f} s, {passes / seconds:8.1f} a second, {ratio:5.2f} of the floor")
+        settings = {"protocol": protocol, "resolution": resolution, "step": max(1, cells // arguments.steps), "order_by": order_by}
+        passes = insertion_deletion.passes(network, maps, **settings).forward
+        before = pass_seconds(size)
+        seconds = best_seconds(lambda settings=settings: insertion_deletion.measure(network, x, maps, target=1, **settings), clock)
+        ratio = seconds / (passes * (before + pass_seconds(size)) / 2)
+        print(f"{spec:20s} {passes:6g} F {seconds:8.2f} s, {passes / seconds:8.1f} a second, {ratio:5.2f} of the floor", flush=True)
 
 
 if __name__ == "__main__":

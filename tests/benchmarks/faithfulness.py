@@ -7,23 +7,23 @@
 A measure is a protocol, ``protocol@resolution``, and either with ``/magnitude`` after it, which orders maps by their magnitudes;
 ``{r}`` in a method's settings is that resolution (``input`` where it is the image's). Every line printed is over the photographs
 that all chosen methods have been measured on: mean ± standard error, and of the differences to ``--against``, photograph by
-photograph. ``--results`` keeps what was measured; a run that is broken off goes on. ``--skip`` leaves out the first photographs,
-so that settings can be chosen on others than those reported. ``--points`` makes each curve of about so many points instead of
-the protocol's 170 to 260.
+photograph. ``--points`` makes each curve of about so many points instead of the protocol's 170 to 260.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import explainers as ex
-from explainers.data.reference import from_pictures
-from explainers.metrics import insertion_deletion
-from tests.benchmarks.command_line import parse_measure, parse_method
-from tests.benchmarks.photographs import Ledger, Photograph, mean_and_error, recognised
+from explainers.data.reference import ReferenceSet
+from tests.benchmarks.command_line import parse_measure, photograph_parser, question, reference_set, spelled_out
+from tests.benchmarks.photographs import Ledger, Photograph, recognised
+from tests.benchmarks.summaries import cell, keep, mean_and_error
+
+FIELDS = ("insertion", "deletion")
+Column = Mapping[str, Mapping[str, float]]  # the values of one method by field and photograph
 
 
 def step_of(points: int | None, side: int) -> int | None:
@@ -31,72 +31,68 @@ def step_of(points: int | None, side: int) -> int | None:
     return None if points is None else math.ceil(side * side / points)
 
 
-def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, given: argparse.Namespace, ledger: Ledger,
-                reference: Any) -> None:
+def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, arguments: argparse.Namespace, ledger: Ledger,
+                reference: ReferenceSet | None) -> None:
     """All chosen methods by all chosen measures on one photograph; what the ledger has is left alone."""
-    for spec in given.measures:
+    for spec in arguments.measures:
         protocol, resolution, order_by = parse_measure(spec)
         keys = {"network": network.name, "photograph": photograph.name, "measure": spec}
-        missing = [method for method in given.methods if not ledger.has(method=method, **keys)]
+        missing = [method for method in arguments.methods if not ledger.has(method=method, **keys)]
         if not missing:
             continue
-        maps = []
-        for method in missing:
-            name, settings = parse_method(method, resolution, network.input_size[0])
-            maps.append(engine.explain(network, photograph.x, name, target=photograph.label, reference=reference, **settings))
-        step = step_of(given.points, resolution or network.input_size[0])
-        found = insertion_deletion.measure(network, photograph.x, maps, target=photograph.label, protocol=protocol,
-                                           resolution=resolution, step=step, order_by=order_by)
-        for method, one, attribution in zip(missing, found, maps, strict=True):
-            ledger.add(method=method, insertion=one.insertion_auc, deletion=one.deletion_auc, seconds=attribution.seconds, **keys)
+        step = step_of(arguments.points, resolution or network.input_size[0])
+        questions = [question(network, photograph.x, method, photograph.label, reference, resolution) for method in missing]
+        attributions = [engine.explain(one) for one in questions]
+        curves = engine.measure_together([
+            ex.judge("insertion_deletion", one, protocol=protocol, resolution=resolution, step=step, order_by=order_by)
+            for one in questions])
+        for method, result, attribution in zip(missing, curves, attributions, strict=True):
+            ledger.add(method=method, insertion=result.insertion_auc, deletion=result.deletion_auc, seconds=attribution.seconds,
+                       **keys)
 
 
-def report(network: ex.Classifier, given: argparse.Namespace, ledger: Ledger) -> None:
-    """One table a measure."""
-    for spec in given.measures:
+def report(network: ex.Classifier, arguments: argparse.Namespace, ledger: Ledger) -> None:
+    """One table a measure, over the photographs that all methods were measured on."""
+    for spec in arguments.measures:
         columns = {method: {field: ledger.values(field, network=network.name, measure=spec, method=method)
-                            for field in ("insertion", "deletion", "seconds")} for method in given.methods}
+                            for field in (*FIELDS, "seconds")} for method in arguments.methods}
         common = sorted(set.intersection(*(set(column["insertion"]) for column in columns.values())))
         print(f"\n{network.name}, {spec}, {len(common)} photographs")
-        if not common:
-            continue
-        against = columns.get(given.against)
-        print(f"{'method':40s} {'insertion AUC':>15s} {'deletion AUC':>15s} {'seconds':>8s}"
-              + (f"   {given.against} minus method: {'insertion':>15s} {'deletion':>15s}" if against else ""))
-        for method, column in columns.items():
-            line = f"{method:40s}"
-            for field in ("insertion", "deletion"):
-                line += f" {mean_and_error([column[field][name] for name in common]):>15s}"
-            line += f" {sum(column['seconds'][name] for name in common) / len(common):8.1f}"
-            if against and method != given.against:
-                line += " " * (len(given.against) + 17)
-                for field in ("insertion", "deletion"):
-                    line += f" {mean_and_error([against[field][name] - column[field][name] for name in common]):>15s}"
-            print(line)
+        if common:
+            _table(columns, common, arguments, {"network": network.name, "measure": spec})
+
+
+def _table(columns: Mapping[str, Column], common: Sequence[str], arguments: argparse.Namespace, of: dict[str, str]) -> None:
+    against = columns.get(arguments.against)
+    print(f"{'method':40s} {'insertion AUC':>15s} {'deletion AUC':>15s} {'seconds':>8s}"
+          + (f"   {arguments.against} minus method: {'insertion':>15s} {'deletion':>15s}" if against else ""))
+    for method, column in columns.items():
+        values = {field: [column[field][name] for name in common] for field in FIELDS}
+        line = f"{method:40s}" + "".join(f" {mean_and_error(values[field]):>15s}" for field in FIELDS)
+        line += f" {sum(column['seconds'][name] for name in common) / len(common):8.1f}"
+        keep(arguments.summary, {**of, "method": method}, **{field: cell(values[field]) for field in FIELDS})
+        if against and method != arguments.against:
+            differences = {field: [against[field][name] - column[field][name] for name in common] for field in FIELDS}
+            line += " " * (len(arguments.against) + 17) + "".join(f" {mean_and_error(differences[field]):>15s}" for field in FIELDS)
+            keep(arguments.summary, {**of, "method": arguments.against, "minus": method},
+                 **{field: cell(differences[field]) for field in FIELDS})
+        print(line)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, required=True)
-    parser.add_argument("--network", default="squeezenet1_0")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--images", type=int, default=30)
-    parser.add_argument("--skip", type=int, default=0)
+    parser = photograph_parser(__doc__)
     parser.add_argument("--measures", nargs="+", default=["i_gos@28"])
     parser.add_argument("--points", type=int)
-    parser.add_argument("--methods", nargs="+", required=True)
     parser.add_argument("--against", default="")
-    parser.add_argument("--results", type=Path)
-    parser.add_argument("--cache", type=Path, help="a folder for the maps")
-    given = parser.parse_args()
-    network = ex.load_model(given.network, weights=given.weights) if given.weights else ex.load_model(given.network)
-    needing = [m for m in given.methods if "reference" in ex.methods()[m.partition(":")[0]].needs]
-    reference = from_pictures(network, given.photographs) if needing else None
-    engine, ledger = ex.Engine(ex.MapCache(given.cache)), Ledger(given.results)
-    for number, photograph in enumerate(recognised(network, given.photographs, given.images, given.skip), start=1):
-        measure_one(engine, network, photograph, given, ledger, reference)
+    arguments = parser.parse_args()
+    network = ex.load_model(arguments.network, weights=arguments.weights)
+    arguments.methods = spelled_out(arguments.methods, network)
+    reference = reference_set(network, arguments.methods, arguments.photographs)
+    engine, ledger = ex.Engine(ex.MapCache(arguments.cache)), Ledger(arguments.results)
+    for number, photograph in enumerate(recognised(network, arguments.photographs, arguments.images, arguments.skip), start=1):
+        measure_one(engine, network, photograph, arguments, ledger, reference)
         print(f"{number} {photograph.name}", flush=True)
-    report(network, given, ledger)
+    report(network, arguments, ledger)
 
 
 if __name__ == "__main__":

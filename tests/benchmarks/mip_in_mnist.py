@@ -8,19 +8,21 @@ the change on the 1,000 others. The paper, with 50,000 digits, has 10.1 % (posit
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import explainers as ex
+from explainers.data.labelled import LabelledInputs
 from explainers.data.reference import ReferenceSet
-from explainers.metrics.average_percentage_change import measure
 from explainers.networks.classifier import Classifier
 from explainers.networks.preprocessing import Preprocessing
+from tests.benchmarks.command_line import add_summary, parser_of
+from tests.benchmarks.summaries import keep
 
-HELD_OUT, EPOCHS, BATCH = 1000, 15, 128
+HELD_OUT, BATCH = 1000, 128
 
 
 def mlp() -> nn.Module:
@@ -29,11 +31,11 @@ def mlp() -> nn.Module:
                          nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 10))
 
 
-def trained(images: Tensor, labels: Tensor, seed: int) -> nn.Module:
+def trained(images: Tensor, labels: Tensor, seed: int, epochs: int) -> nn.Module:
     torch.manual_seed(seed)
     network = mlp()
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for batch in torch.randperm(len(images)).split(BATCH):
             adam.zero_grad()
             nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
@@ -42,28 +44,33 @@ def trained(images: Tensor, labels: Tensor, seed: int) -> nn.Module:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("digits", help="a .npz with images (10000, 28, 28) uint8 and labels")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--images", type=int, nargs="+", default=[200, 500, 1000, 9000], help="sizes of the reference set")
-    asked = parser.parse_args()
-    stored = np.load(asked.digits)
+    add_summary(parser)
+    arguments = parser.parse_args()
+    stored = np.load(arguments.digits)
     images = torch.from_numpy(stored["images"]).float()[:, None] / 255
     labels = torch.from_numpy(stored["labels"]).long()
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(asked.seed))
-    rest, held_out = order[HELD_OUT:], order[:HELD_OUT]
-    network = Classifier(trained(images[rest], labels[rest], asked.seed), name="mlp_m", title="MLP-M",
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(arguments.seed))
+    training, held_out = order[HELD_OUT:], order[:HELD_OUT]
+    network = Classifier(trained(images[training], labels[training], arguments.seed, arguments.epochs), name="mlp_m", title="MLP-M",
                          categories=map(str, range(10)), preprocessing=Preprocessing(28, 28, (0.0,), (1.0,)))
     accuracy = (network.predict(images[held_out]).argmax(1) == labels[held_out]).float().mean()
-    print(f"MLP-M on {len(rest)} digits, seed {asked.seed}; accuracy on {HELD_OUT} others: {accuracy:.1%}")
+    print(f"MLP-M on {len(training)} digits, seed {arguments.seed}; accuracy on {HELD_OUT} others: {accuracy:.1%}")
     print(f"{'fitted on':>10} {'ridge':>7} {'APC':>7} {'APC+':>7} {'median':>7} {'median+':>8} {'skipped':>8} {'seconds':>8}")
-    for count in asked.images:
-        reference = ReferenceSet(f"{count} digits", f"mnist {asked.seed} {count}", count, lambda a, b: images[rest[a:b]])
+    for count in arguments.images:
+        reference = ReferenceSet(f"{count} digits", f"mnist {arguments.seed} {count}", count,
+                                 lambda start, stop: images[training[start:stop]])
         for ridge in ("paper", "fitted"):
             begin = time.perf_counter()
-            found = measure(network, images[held_out], labels[held_out], reference, images=count, ridge=ridge)
-            print(f"{count:>10} {ridge:>7} {found.mean:>7.1%} {found.positive:>7.1%} {found.median:>7.1%} "
-                  f"{found.positive_median:>8.1%} {found.skipped:>8} {time.perf_counter() - begin:>8.1f}", flush=True)
+            inputs = LabelledInputs.given(network, images[held_out], labels[held_out], reference_set=reference)
+            change = ex.judge("average_percentage_change", inputs, images=count, ridge=ridge).run()
+            keep(arguments.summary, {"reference": count, "ridge": ridge}, mean=change.mean, positive=change.positive)
+            print(f"{count:>10} {ridge:>7} {change.mean:>7.1%} {change.positive:>7.1%} {change.median:>7.1%} "
+                  f"{change.positive_median:>8.1%} {change.skipped:>8} {time.perf_counter() - begin:>8.1f}", flush=True)
 
 
 if __name__ == "__main__":

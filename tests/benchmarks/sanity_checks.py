@@ -1,4 +1,4 @@
-"""How much of each method's map is left when weights are drawn anew, over photographs that the network gets right.
+"""How much of each method's map is left when weights are re-initialised, over photographs that the network gets right.
 
     python -m tests.benchmarks.sanity_checks --photographs DIR --network squeezenet1_0 --weights FILE --images 20 \\
         --methods gradient guided_backprop deconvnet grad_cam dmbp sobel --mode last_layer --results results.jsonl
@@ -7,8 +7,7 @@
 from the last one down. Every line printed is over the photographs on which all methods have been measured: mean ± standard error of
 Spearman's rank correlation of the signed maps and of their magnitudes, of SSIM and of the HOG correlation, with the map of the intact
 network; maps that are the same everywhere are counted, not averaged. Each photograph has a draw of its own. The class is the label.
-What a method fits is fitted to these photographs, and anew with the drawn weights. ``--results`` keeps what was measured; a run that
-is broken off goes on.
+What a method fits is fitted to these photographs, and again with the drawn weights.
 """
 
 from __future__ import annotations
@@ -16,41 +15,33 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 import explainers as ex
-from explainers.contract import Target
-from explainers.data.reference import from_pictures
-from explainers.metrics import map_distances, sanity_checks
+from explainers.data.reference import ReferenceSet
+from explainers.metrics import sanity_checks
+from explainers.metrics.map_distances import average
 from explainers.networks.randomised import WAYS
-from tests.benchmarks.command_line import parse_method
+from tests.benchmarks.command_line import photograph_parser, question, reference_set, spelled_out
 from tests.benchmarks.photographs import Ledger, Photograph, recognised
+from tests.benchmarks.summaries import cell, keep
 
 HOW = {"last_layer": "normal", "cascading": "reinitialise", "independent": "reinitialise"}
 MEASURES = ("rank", "rank_absolute", "ssim", "hog")
 
 
-def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, seed: int, given: argparse.Namespace,
-                ledger: Ledger, reference: Any) -> None:
+def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograph, seed: int, arguments: argparse.Namespace,
+                ledger: Ledger, reference: ReferenceSet | None) -> None:
     """All methods on one photograph; what the ledger has is left alone."""
-    for spec in given.methods:
-        keys = {"network": network.name, "mode": given.mode, "how": given.how, "stages": given.stages, "photograph": photograph.name,
-                "method": spec, "seed": seed}
+    settings = {"mode": arguments.mode, "how": arguments.how, "stages": arguments.stages}
+    for method in arguments.methods:
+        keys = {"network": network.name, **settings, "photograph": photograph.name, "method": method, "seed": seed}
         if ledger.has(**keys):
             continue
-        name, settings = parse_method(spec, None, network.input_size[0])
-
-        def explain(net: ex.Classifier, x: Tensor, target: Target, name: str = name, settings: Any = settings) -> ex.Attribution:
-            return engine.explain(net, x, name, target=target, reference=reference, **settings)
-
         begin = time.perf_counter()
-        found = sanity_checks.measure(
-            network, photograph.x, explain, target=photograph.label, mode=given.mode, how=given.how, stages=given.stages, seed=seed)
+        asked = question(network, photograph.x, method, photograph.label, reference)
+        check = engine.measure(ex.judge("sanity_checks", asked, draw_seed=seed, **settings))
         steps = [{"stage": step.title, **{key: _plain(getattr(step.distances, key)) for key in MEASURES},
-                  "probability": step.predictions.probability, "logit_rank": _plain(step.predictions.rank)} for step in found.steps]
+                  "probability": step.predictions.probability, "logit_rank": _plain(step.predictions.rank)} for step in check.steps]
         ledger.add(**keys, steps=steps, seconds=round(time.perf_counter() - begin, 2))
 
 
@@ -58,50 +49,41 @@ def _plain(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def summary(ledger: Ledger, network: ex.Classifier, given: argparse.Namespace) -> None:
+def report(ledger: Ledger, network: ex.Classifier, arguments: argparse.Namespace) -> None:
     """A line a method and stage, over the photographs that all methods share."""
-    keys = {"network": network.name, "mode": given.mode, "how": given.how, "stages": given.stages}
-    rows = {method: ledger.values("steps", method=method, **keys) for method in given.methods}
-    shared = sorted(set.intersection(*(set(row) for row in rows.values())))
-    print(f"{network.title}, {given.mode}, drawn {given.how}, {len(shared)} photographs", flush=True)
-    if not shared:
+    keys = {"network": network.name, "mode": arguments.mode, "how": arguments.how, "stages": arguments.stages}
+    rows = {method: ledger.values("steps", method=method, **keys) for method in arguments.methods}
+    common = sorted(set.intersection(*(set(row) for row in rows.values())))
+    print(f"{network.title}, {arguments.mode}, drawn {arguments.how}, {len(common)} photographs", flush=True)
+    if not common:
         return
     print(f"{'method':28s} {'stage':40s} " + " ".join(f"{name:>17s}" for name in (*MEASURES, "logit_rank")) + "  flat")
     for method, row in rows.items():
-        for place, first in enumerate(row[shared[0]]):
-            steps = [row[photograph][place] for photograph in shared]
-            found = {name: map_distances.average([math.nan if step[name] is None else step[name] for step in steps])
-                     for name in (*MEASURES, "logit_rank")}
-            cells = " ".join(f"{one.mean:8.3f} ± {one.error:6.3f}" for one in found.values())
-            print(f"{method:28s} {first['stage']:40s} {cells}  {found['rank'].undefined}")
+        for place, first in enumerate(row[common[0]]):
+            values = {name: [row[photograph][place][name] for photograph in common] for name in (*MEASURES, "logit_rank")}
+            averages = {name: average([math.nan if value is None else value for value in column]) for name, column in values.items()}
+            cells = " ".join(f"{one.mean:8.3f} ± {one.error:6.3f}" for one in averages.values())
+            print(f"{method:28s} {first['stage']:40s} {cells}  {averages['rank'].undefined}")
+            keep(arguments.summary, {**keys, "stage": first["stage"], "method": method},
+                 **{name: cell(column) for name, column in values.items()})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photographs", type=Path, required=True, help="a folder of NNN_name.jpg, NNN the class")
-    parser.add_argument("--network", default="squeezenet1_0")
-    parser.add_argument("--weights", help="a checkpoint for that architecture")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--skip", type=int, default=0)
-    parser.add_argument("--methods", nargs="+", required=True, help="keys, or key:parameter=value,...; separated by blanks or commas")
+    parser = photograph_parser(__doc__)
     parser.add_argument("--mode", choices=sanity_checks.MODES, default="last_layer")
-    parser.add_argument("--how", choices=WAYS, help="by default normal for the last layer, else as new")
+    parser.add_argument("--how", choices=WAYS, help="by default normal for the last layer, else as layers start")
     parser.add_argument("--stages", type=int, default=8)
     parser.add_argument("--device")
-    parser.add_argument("--results", type=Path, help="a file of JSON lines")
-    parser.add_argument("--cache", type=Path, help="a folder for the maps")
-    given = parser.parse_args()
-    given.how = given.how or HOW[given.mode]
-    if len(given.methods) == 1 and ":" not in given.methods[0]:
-        given.methods = given.methods[0].split(",")
-    network = ex.load_model(given.network, weights=given.weights, device=given.device)
-    fitted = any("reference" in ex.methods()[method.partition(":")[0]].needs for method in given.methods)
-    reference = from_pictures(network, given.photographs) if fitted else None
-    engine, ledger = ex.Engine(ex.MapCache(given.cache)), Ledger(given.results)
-    for number, photograph in enumerate(recognised(network, given.photographs, given.images, given.skip)):
-        measure_one(engine, network, photograph, number, given, ledger, reference)
-        print(f"{number + 1} of {given.images}: {photograph.name}", flush=True)
-    summary(ledger, network, given)
+    arguments = parser.parse_args()
+    arguments.how = arguments.how or HOW[arguments.mode]
+    network = ex.load_model(arguments.network, weights=arguments.weights, device=arguments.device)
+    arguments.methods = spelled_out(arguments.methods, network)
+    reference = reference_set(network, arguments.methods, arguments.photographs)
+    engine, ledger = ex.Engine(ex.MapCache(arguments.cache)), Ledger(arguments.results)
+    for number, photograph in enumerate(recognised(network, arguments.photographs, arguments.images, arguments.skip)):
+        measure_one(engine, network, photograph, number, arguments, ledger, reference)
+        print(f"{number + 1} of {arguments.images}: {photograph.name}", flush=True)
+    report(ledger, network, arguments)
 
 
 if __name__ == "__main__":

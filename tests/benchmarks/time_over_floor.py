@@ -1,11 +1,15 @@
-"""Each method's time over the floor of its passes: ``python -m tests.benchmarks.time_over_floor NETWORK [--weights FILE]``.
+"""Each method's time over the floor of its passes.
+
+    python -m tests.benchmarks.time_over_floor squeezenet1_0 --weights FILE --methods cheap occlusion rise:masks=500 \\
+        dmbp:iterations=40 i_gos:iterations=4 iba:images=50 mip_in:images=50
 
 The floor is the number of passes times the time of one pass at the best batch size. Passes are timed just before and just after each
 method, and their mean is taken: other work on the machine then slows both alike. Beside it stands the same work done by Captum,
 where Captum has the method. ``singly`` is the ratio to the same passes made one image at a time, the least that is open to a method
 whose every pass waits for the one before. ``--cpu`` counts the process's own seconds on the processor instead of those on the clock,
 for a machine that is busy with something else; run it with OMP_NUM_THREADS=1. What a method fits once on a reference set is done
-before.
+before. Where a map takes minutes, name fewer steps, as above; the methods' ``cheap`` settings, made for tests, are so few steps that
+what is done once a map would hide what a step costs.
 """
 
 from __future__ import annotations
@@ -19,15 +23,30 @@ import captum.attr as ca
 import torch
 
 import explainers as ex
-from explainers.data.reference import ReferenceSet, default
+from explainers.data.reference import default
 from explainers.networks.classifier import Classifier
+from tests.benchmarks.command_line import add_summary, parser_of, question, spelled_out
+from tests.benchmarks.summaries import keep
 
 BATCHES = (1, 2, 4, 8, 16, 32)
-SETTINGS = {  # fewer steps of the same kind, where a map takes minutes
-    "rise": {"masks": 500}, "dmbp": {"iterations": 40}, "i_gos": {"iterations": 4}, "input_iba": {"epochs": 2, "steps": 6},
-    "iba": {"images": 50}, "mip_in": {"images": 50}}
 LONG = 5.0  # seconds from which one try is enough
 Clock = Callable[[], float]
+
+
+def floor_parser(description: str, methods: bool = True) -> argparse.ArgumentParser:
+    """The arguments of every benchmark that compares with the floor."""
+    parser = parser_of(description)
+    parser.add_argument("network")
+    parser.add_argument("--weights")
+    parser.add_argument("--cpu", action="store_true", help="count the processor's seconds")
+    if methods:
+        parser.add_argument("--methods", nargs="+", default=["cheap"], help="names, name:parameter=value,..., cheap, medium, costly")
+    return parser
+
+
+def clock_of(arguments: argparse.Namespace) -> Clock:
+    """What reads the time."""
+    return time.process_time if arguments.cpu else time.perf_counter
 
 
 def best_seconds(work: Callable[[], object], clock: Clock, repeats: int = 3) -> float:
@@ -82,41 +101,39 @@ def captum_seconds(network: Classifier, x: torch.Tensor, key: str, clock: Clock)
     return best_seconds(theirs[key], clock, 1) if key in theirs else None
 
 
-def one_map(engine: ex.Engine, network: Classifier, key: str, reference: ReferenceSet, settings: dict[str, object]) -> None:
-    """A map of an image that the engine has not seen, so that only what was fitted is known."""
-    engine.explain(network, images(network, 1), key, target=0, reference=reference, **settings)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network")
-    parser.add_argument("--weights")
-    parser.add_argument("--methods", nargs="*")
-    parser.add_argument("--cpu", action="store_true")
-    given = parser.parse_args()
-    clock = time.process_time if given.cpu else time.perf_counter
+    parser = floor_parser(__doc__)
+    add_summary(parser)
+    arguments = parser.parse_args()
+    clock = clock_of(arguments)
     warnings.filterwarnings("ignore")
-    network = ex.load_model(given.network, weights=given.weights)
+    network = ex.load_model(arguments.network, weights=arguments.weights)
     x, engine = images(network, 1), ex.Engine()
     reference = default(network, x)
     print(f"{network.title} on {network.device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     batches = best_batches(network, clock)
-    print(f"{'method':26s} {'passes':>14s} {'seconds':>8s} {'floor':>8s} {'ratio':>6s} {'singly':>6s} {'Captum':>8s}")
-    for key, method in ex.methods().items():
-        if network.lacks(method) or given.methods and key not in given.methods:
-            continue
-        settings = SETTINGS.get(key, {})
-        passes = method.cost(method.settings(**settings), network)
-        if "reference" in method.needs:
-            one_map(engine, network, key, reference, settings)
+    print(f"{'method':26s} {'passes':>14s} {'seconds':>8s} {'floor':>8s} {'ratio':>6s} {'singly':>6s} {'Captum':>6s}")
+
+    def one_map(spec: str) -> None:
+        """A map of an image that the engine has not seen, so that only what was fitted is in its cache."""
+        engine.explain(question(network, images(network, 1), spec, 0, reference))
+
+    for spec in spelled_out(arguments.methods, network):
+        asked = question(network, x, spec, 0, reference)
+        if asked.method.fits_statistics:
+            one_map(spec)
         before = [pass_seconds(network, sizes, clock) for sizes in (batches, (1, 1))]
-        seconds = best_seconds(lambda key=key, settings=settings: one_map(engine, network, key, reference, settings), clock)
+        seconds = best_seconds(lambda spec=spec: one_map(spec), clock)
         after = [pass_seconds(network, sizes, clock) for sizes in (batches, (1, 1))]
+        passes = asked.passes
         least, singly = (least_seconds(passes, *timed) for timed in zip(before, after, strict=True))
-        ratio = f"{seconds / least:6.2f} {seconds / singly:6.2f}" if least else f"{'-':>6s} {'-':>6s}"
-        theirs = captum_seconds(network, x, key, clock)
-        print(f"{key:26s} {passes.forward:6g}F {passes.backward:6g}B {seconds:8.3f} {least:8.3f} {ratio} "
-              + (f"{theirs:8.3f}" if theirs else f"{'-':>8s}"))
+        captum = captum_seconds(network, x, asked.method.key, clock)
+        ratios = {"over the floor": least and seconds / least, "over single passes": singly and seconds / singly,
+                  "Captum / ours": captum and captum / seconds}
+        text = [f"{value:6.2f}" if value else f"{'-':>6s}" for value in ratios.values()]
+        print(f"{spec:26s} {passes.forward:6.4g}F {passes.backward:6.4g}B {seconds:8.3f} {least:8.3f} {' '.join(text)}", flush=True)
+        keep(arguments.summary, {"network": network.name, "method": spec}, passes=f"{passes.forward:.3g} F + {passes.backward:.3g} B",
+             **{name: round(value, 2) for name, value in ratios.items() if value})
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import classifier
+from support.networks import classifier
 from torch import nn
 
 import explainers as ex
 from explainers.methods.attribution_mask import ONE_PASS_BASES, between_0_and_1, check_base, masked_inputs
+from explainers.target import Target
 
 BASES = (*ONE_PASS_BASES, "integrated_gradients")
 
@@ -34,10 +35,10 @@ def test_it_equals_its_naive_twin(toy, image, base, target):
     assert found.extras["masks"].std() > 0.01
     for i, mask in enumerate((torch.ones_like(masks[0]), *masks)):
         logits = toy.logits(image * mask)
-        assert found.extras["logit"][i] == pytest.approx(float(toy.score(logits, target)), abs=1e-4)
+        assert found.extras["logit"][i] == pytest.approx(float(Target.of(target).score(logits)), abs=1e-4)
         assert found.extras["prediction"][i] == int(logits.argmax())
         assert found.extras["prediction_probability"][i] == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
-        assert found.extras["probability"][i] == pytest.approx(float(toy.score(logits.softmax(-1), target)), abs=1e-5)
+        assert found.extras["probability"][i] == pytest.approx(float(Target.of(target).score(logits.softmax(-1))), abs=1e-5)
     assert len(found.extras["logit"]) == len(found.extras["probability"]) == 4
 
 

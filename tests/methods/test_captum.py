@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from captum_oracle import compare, prepared, table, without_noise
+from support.captum_maps import compare, prepared, table, without_noise
 
 import explainers as ex
 from explainers.networks.embedded import EMBEDDED, load_weights

@@ -8,19 +8,20 @@ import weakref
 
 import pytest
 import torch
-from conftest import classifier, residual_module, seeded
+from support.networks import classifier, residual_module, seeded
 from torch import nn
 from torch.nn import functional as F
 
 import explainers as ex
-from explainers.methods.dmbp import Masked, Params, descend, losing_gradient
+from explainers.methods.dmbp import MaskedNetwork, Params, descend, loss_gradient
 from explainers.networks.torchvision_models import build
+from explainers.target import Target
 
 STEPS = 12
 
 
 def masked_at(network, x, target=2):
-    return Masked(network, x, target, torch.Generator().manual_seed(0))
+    return MaskedNetwork(network, x, Target.of(target), torch.Generator().manual_seed(0))
 
 
 def some_sigma(masked, seed=5):
@@ -94,8 +95,8 @@ class Twin:
 
     def flat(self, masked, values):
         """Of one value a ReLU, those that ``masked`` keeps, in its order."""
-        where = {u: v for u, v in zip(masked.units.values(), values, strict=True)}
-        order = sorted(masked.units.values(), key=lambda u: u.span.start)
+        where = {u: v for u, v in zip(masked.relus.values(), values, strict=True)}
+        order = sorted(masked.relus.values(), key=lambda u: u.span.start)
         return torch.cat([u.flat(where[u])[0, u.live] for u in order])
 
 
@@ -131,7 +132,7 @@ def test_running_the_masks_forward_is_masking_the_backward_pass(pair, variant, s
     found = masked.outputs()
     assert found == pytest.approx(outputs, rel=1e-4, abs=1e-6)
     expected = twin.flat(masked, slopes)
-    assert torch.allclose(losing_gradient(masked, variant, found).double() * sigma * (1 - sigma), expected, rtol=1e-3, atol=1e-8)
+    assert torch.allclose(loss_gradient(masked, variant, found).double() * sigma * (1 - sigma), expected, rtol=1e-3, atol=1e-8)
     assert float(expected.abs().sum()) == pytest.approx(float(sum(s.abs().sum() for s in slopes)), rel=1e-6)  # the rest is 0
     for row in (0, 1):
         assert torch.allclose(masked.mapping(row).double(), maps[row], rtol=1e-3, atol=1e-7)
@@ -161,7 +162,7 @@ def test_the_nuisance_of_two_relus_is_the_two_mixed_terms():
     x = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     masked = masked_at(classifier(module, side=4), x)
     masked.set(some_sigma(masked))
-    first, second = (masked.units[name] for name in masked.network.graph.named("relu"))
+    first, second = (masked.relus[name] for name in masked.network.graph.named("relu"))
     a, b = first.mask[0].clone(), second.mask[0].clone()
     open_first, open_second = (first.output[0] > 0).float(), (second.output[0] > 0).float()
 
@@ -229,13 +230,13 @@ def test_the_complementary_masks_swap_the_parts(scene):
         assert torch.allclose(masked.mapping(row), maps[1 - row], rtol=1e-4, atol=1e-6)
 
 
-def test_the_pull_is_the_slope_of_the_parts(scene):
+def test_the_mask_gradient_is_the_slope_of_the_parts(scene):
     """Central differences; the parts are of low degree in sigma, and exactly linear in each one of them."""
     masked = masked_at(*scene)
     sigma, direction = some_sigma(masked) * 0.8 + 0.1, torch.randn(masked.count, generator=torch.Generator().manual_seed(9))
     masked.set(sigma)
     masked.outputs()
-    slopes = [float(masked.pull(0) @ direction), -float(masked.pull(1) @ direction)]
+    slopes = [float(masked.mask_gradient(0) @ direction), -float(masked.mask_gradient(1) @ direction)]
     ends = []
     for step in (2e-3, -2e-3):
         masked.set(sigma + step * direction)
@@ -246,10 +247,10 @@ def test_the_pull_is_the_slope_of_the_parts(scene):
 def test_a_saturated_relu6_is_a_constant_before_its_mask(image):
     network = classifier(relu6_module())
     masked = masked_at(network, 8 * image)
-    capped = [len(unit.capped_live) for unit in masked.units.values()]
+    capped = [len(unit.capped_live) for unit in masked.relus.values()]
     assert min(capped) > 50 and masked.count - sum(capped) > 50
     sigma = torch.zeros(masked.count)
-    last = list(masked.units.values())[-1]
+    last = list(masked.relus.values())[-1]
     sigma[last.capped_span] = 0.5
     masked.set(sigma)  # of the positive part only the last layer's constants are left, and half of each
     weight = F.interpolate(network.module.get_parameter("7.weight")[2].view(1, 8, 2, 2), scale_factor=16) / 256
@@ -274,7 +275,7 @@ def test_the_parts_and_their_biases_are_complete(pair):
     """Where the descent ends, each part is the twin's gradients times image and biases."""
     twin, masked = pair
     descend(masked, Params(iterations=3), lambda done: None)
-    sigmas = [unit.shaped(unit.mask).double()[None] for unit in masked.units.values()]
+    sigmas = [unit.shaped(unit.mask).double()[None] for unit in masked.relus.values()]
     for row, expected in enumerate(masked.outputs()):
         gradient, total = twin.part([s[:, row] for s in sigmas])
         assert total.item() == pytest.approx(expected, rel=1e-4)
@@ -346,7 +347,7 @@ def test_networks_that_are_not_piecewise_linear_are_refused_with_the_reason(name
 
 def test_a_gelu_beside_relus_is_named():
     network = classifier(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.GELU(), nn.Flatten(), nn.Linear(4 * 900, 5)))
-    assert "GELU" in network.lacks(ex.methods()["dmbp"])
+    assert "GELU" in ex.methods()["dmbp"].lacks(network)
     assert "relu" not in network.graph.nonlinear_layers()
 
 
@@ -355,7 +356,7 @@ def test_torchvisions_piecewise_linear_networks_are_accepted_and_exact(name):
     module = seeded(lambda: build(name, 10), 1)
     network = classifier(module, side=96 if name == "googlenet" else 64, classes=10)
     x = torch.randn(1, 3, *network.input_size, generator=torch.Generator().manual_seed(2))
-    assert network.lacks(ex.methods()["dmbp"]) is None
+    assert ex.methods()["dmbp"].lacks(network) is None
     masked = masked_at(network, x)
     masked.set(torch.ones(masked.count))
     gradient = network.gradient(x, 2)[0]
@@ -366,11 +367,11 @@ def test_torchvisions_piecewise_linear_networks_are_accepted_and_exact(name):
 def test_the_recorded_pass_is_given_back(toy, image):
     masked = masked_at(toy, image)
     masked.set(some_sigma(masked))
-    masked.outputs(), masked.pull(0), masked.mapping(1)
+    masked.outputs(), masked.mask_gradient(0), masked.mapping(1)
     gc.collect()
     gc.disable()
     try:
-        held = weakref.ref(masked.units["relu"] if "relu" in masked.units else next(iter(masked.units.values())))
+        held = weakref.ref(masked.relus["relu"] if "relu" in masked.relus else next(iter(masked.relus.values())))
         del masked
         assert held() is None, "a cycle through autograd's graph would keep every activation for ever"
     finally:

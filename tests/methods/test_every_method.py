@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import threading
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from support.threads import run_in_threads
 
 import explainers as ex
 from explainers.data.reference import neighbourhood
+from explainers.target import Target
 
 METHODS = ex.methods()
-LIGHT = {"rise": {"masks": 40}, "occlusion": {"tiles": 4}, "integrated_gradients": {"steps": 9}, "smoothgrad": {"samples": 7},
-         "iba": {"images": 16}, "input_iba": {"images": 16, "steps": 4, "epochs": 2, "batch": 8, "samples": 20},
-         "dmbp": {"iterations": 30}, "i_gos": {"iterations": 6, "points": 5, "l1": 0.03},
-         "mip_in": {"images": 40}}
 every_method = pytest.mark.parametrize("key", list(METHODS))
 
 
 def explain(network, image, key, **more):
-    return ex.explain(network, image, key, target=more.pop("target", 2), **{**LIGHT.get(key, {}), **more})
+    return ex.explain(network, image, key, target=more.pop("target", 2), **{**METHODS[key].cheap, **more})
 
 
 @every_method
@@ -33,7 +31,7 @@ def test_the_map_is_finite_signed_as_declared_and_of_the_inputs_size(key, toy, i
     heat = found.heatmap()
     assert heat.shape == toy.input_size and heat.std() > 0
     assert found.signed or heat.min() >= 0
-    copies = (neighbourhood(toy, image).note,) if "reference" in METHODS[key].needs else ()
+    copies = (neighbourhood(toy, image).note,) if METHODS[key].fits_statistics else ()
     assert found.flags == copies
 
 
@@ -69,7 +67,7 @@ def test_network_and_image_are_left_untouched(key, toy, image):
 @every_method
 def test_the_declared_passes_are_the_counted_ones(key, toy, image):
     method = METHODS[key]
-    settings = method.settings(**LIGHT.get(key, {}))
+    settings = method.settings(**method.cheap)
     found, declared, most = explain(toy, image, key).passes, method.cost(settings, toy), method.passes(settings)
     assert (found.forward, found.backward) == pytest.approx((declared.forward, declared.backward), rel=1e-9)
     assert found.forward <= most.forward + 1e-9 and found.backward <= most.backward + 1e-9
@@ -84,9 +82,11 @@ def test_progress_rises_to_one(key, toy, image):
 
 @every_method
 def test_previews_are_maps_of_the_image(key, toy, image):
-    shown = []
-    explain(toy, image, key, progress=lambda done, total, preview: shown.append(preview))
-    assert all(p.shape[-2:] == image.shape[-2:] and torch.isfinite(p).all() for p in shown if p is not None)
+    heard = []
+    explain(toy, image, key, progress=lambda done, total, preview: heard.append(preview))
+    shown = [preview for preview in heard if preview is not None]
+    assert bool(shown) == METHODS[key].previews
+    assert all(p.shape[-2:] == image.shape[-2:] and torch.isfinite(p).all() for p in shown)
 
 
 @every_method
@@ -122,12 +122,10 @@ def test_it_works_where_gradients_are_switched_off(key, toy, image):
 
 
 @every_method
-def test_a_contrast_is_the_difference_of_two_targets(key, toy, image):
-    found = explain(toy, image, key, target=(2, 0))
-    assert found.target == (2, 0) and found.native.shape == explain(toy, image, key).native.shape
-    if key in {"gradient", "gradient_x_input", "gradient_x_sign", "integrated_gradients", "smoothgrad", "occlusion", "rise"}:
-        difference = explain(toy, image, key).native - explain(toy, image, key, target=0).native
-        assert torch.allclose(found.native, difference, atol=1e-5)
+def test_a_contrast_is_the_difference_of_two_maps_where_the_method_is_linear_and_only_there(key, toy, image):
+    found, one, other = (explain(toy, image, key, target=target) for target in ((2, 0), 2, 0))
+    assert found.target == Target((2, 0)) and found.native.shape == one.native.shape
+    assert torch.allclose(found.native, one.native - other.native, atol=1e-5) == METHODS[key].linear
 
 
 @every_method
@@ -158,16 +156,13 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(key, toy, image, mon
 def test_two_threads_explain_with_one_network(key, toy, image):
     other = image.flip(-1)
     alone = [explain(toy, x, key).native for x in (image, other)]
-    wrong = []
 
-    def work(which):
-        for _ in range(5):
-            if not torch.allclose(explain(toy, (image, other)[which], key).native, alone[which], atol=1e-7):
-                wrong.append(which)
+    def repeat(which):
+        return [explain(toy, (image, other)[which], key).native for _ in range(3)]
 
-    threads = [threading.Thread(target=work, args=(i % 2,)) for i in range(4)]
-    [t.start() for t in threads], [t.join() for t in threads]
-    assert not wrong
+    together = run_in_threads([partial(repeat, i % 2) for i in range(4)])
+    for i, maps in enumerate(together):
+        assert all(torch.allclose(one, alone[i % 2], atol=1e-7) for one in maps)
 
 
 @every_method
@@ -175,7 +170,7 @@ def test_the_declaration_is_complete(key):
     method = METHODS[key]
     assert list(inspect.signature(method.attribute).parameters) == ["network", "x", "target", "params", "context"]
     assert method.title and method.idea.endswith(".") and method.limits.endswith(".") and method.equation
-    assert method.key == key and method.reference.authors and method.upsample in {"bilinear", "nearest", "corners"}
+    assert method.key == key and method.citation.authors and method.upsample in {"bilinear", "nearest", "corners"}
     assert {p.name for p in method.parameters} == {f.name for f in dataclasses.fields(method.params)}
     for parameter in method.parameters:
         assert parameter.label and parameter.help.endswith(".") and parameter.check(parameter.default) == parameter.default
@@ -188,7 +183,7 @@ def other_values(key, parameter, network):
         return [not parameter.default]
     if parameter.kind == "layer":
         return [network.layers[0]]
-    used = LIGHT.get(key, {}).get(parameter.name, parameter.default)
+    used = METHODS[key].cheap.get(parameter.name, parameter.default)
     return [next(v for v in (parameter.low + n * parameter.step for n in (2, 3)) if v != used)]
 
 

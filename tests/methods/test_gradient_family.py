@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import classifier
+from support.networks import classifier
 from torch import nn
 
 import explainers as ex
@@ -37,7 +37,7 @@ def test_without_biases_integrated_gradients_is_gradient_x_input(bias_free, imag
         assert torch.allclose(ig, gxi, atol=1e-5)
 
 
-@pytest.mark.parametrize("start", ["zero", "black", "blurred", "noise"])
+@pytest.mark.parametrize("start", ["zero", "black", "blur", "noise"])
 def test_integrated_gradients_is_complete(toy, image, start):
     from explainers.baselines import baseline
     found = ex.explain(toy, image, "integrated_gradients", target=1, steps=400, baseline=start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from conftest import classifier, seeded
+from support.networks import classifier, seeded
 from torch import nn
 from torch.nn import functional as F
 
@@ -41,7 +41,7 @@ def test_relu6_passes_nothing_above_six():
 
 def test_each_call_of_a_reused_relu_has_its_own_gate(toy, image):
     """With hooks on a shared ReLU module the second call's gate would be used for both; the twin has two modules."""
-    from conftest import residual_module
+    from support.networks import residual_module
     module = residual_module().eval()
 
     class Guided(torch.autograd.Function):

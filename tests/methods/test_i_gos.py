@@ -6,14 +6,16 @@ import math
 
 import pytest
 import torch
-from conftest import classifier
+from support.networks import classifier
 from torch import nn
 from torch.nn import functional as F
 
 import explainers as ex
 from explainers.baselines import i_gos_blur
 from explainers.context import Context
-from explainers.methods.i_gos import ARMIJO, STEPS, Params, Penalty, Point, Scene, enlarge, line_search, rescued
+from explainers.methods.i_gos import ARMIJO, STEPS, BlendedImage, Params, Penalty, Point, line_search, rescued
+from explainers.resampling import enlarge
+from explainers.target import Target
 
 
 class LinearProbability(nn.Module):
@@ -103,7 +105,7 @@ def naive(network, x, target, params, seed, cells):
 
 @pytest.mark.parametrize("cells", [7, 14, 32])
 def test_hiding_nothing_keeps_the_image_and_hiding_all_leaves_the_blur(toy, image, cells):
-    scene, all_hidden = Scene(toy, image, 0), torch.ones(1, 1, cells, cells)
+    scene, all_hidden = BlendedImage(toy, image, Target.of(0)), torch.ones(1, 1, cells, cells)
     assert torch.allclose(scene.blend(all_hidden), i_gos_blur(image), atol=1e-6)
     assert torch.equal(scene.blend(0 * all_hidden), image)
     mask = random_mask(cells)
@@ -122,7 +124,7 @@ def test_the_blur_is_the_authors_kernel_at_their_size():
 @pytest.mark.parametrize("points", [1, 20])
 def test_on_a_linear_probability_the_path_gradient_is_21_fortieths_of_the_gradient(image, points):
     network = classifier(LinearProbability(), classes=2)
-    scene, hidden, params = Scene(network, image, 0), random_mask(14), Params(points=points, noise=0.0)
+    scene, hidden, params = BlendedImage(network, image, Target.of(0)), random_mask(14), Params(points=points, noise=0.0)
     leaf = hidden.clone().requires_grad_(True)
     probability = network.logits(scene.blend(leaf)).softmax(-1)[0, 0]
     assert 0.01 < probability < 0.99
@@ -133,7 +135,7 @@ def test_on_a_linear_probability_the_path_gradient_is_21_fortieths_of_the_gradie
 
 def test_the_path_gradient_along_the_mask_is_what_the_path_gained_on_average(toy, image):
     """<M, direction by M> tends to g(1) - mean g(s/S), with g(t) the probability at t M."""
-    scene, hidden, points = Scene(toy, 3 * image, 1), random_mask(7), 400
+    scene, hidden, points = BlendedImage(toy, 3 * image, Target.of(1)), random_mask(7), 400
     found = scene.path_gradient(hidden, Params(points=points, noise=0.0), 0, Context(toy), nothing)
     shares = torch.arange(points + 1).view(-1, 1, 1, 1) / points
     g = scene.probability(1 - shares * (1 - hidden))
@@ -180,7 +182,7 @@ def test_the_rescue_rule_makes_hiding_cheaper_twice():
 @pytest.mark.parametrize("seed", range(4))
 def test_the_line_search_takes_the_longest_step_that_obeys_armijo(patch, seed):
     network, x = patch
-    scene, penalty, hidden = Scene(network, x, 0), Penalty(0.5, 1.0), random_mask(14, seed)
+    scene, penalty, hidden = BlendedImage(network, x, Target.of(0)), Penalty(0.5, 1.0), random_mask(14, seed)
     direction = scene.path_gradient(hidden, Params(points=5), 0, Context(network), nothing) + penalty.gradient(hidden)
     direction = direction if seed < 3 else -direction  # uphill, where nothing may be accepted
     probability = float(scene.probability(hidden))
@@ -287,7 +289,7 @@ def test_the_plain_gradient_helps_where_no_step_is_accepted(patch):
 
 
 def test_the_plain_gradient_counts_the_price_of_hiding_and_points_into_the_bounds(toy, image):
-    scene, penalty = Scene(toy, 3 * image, 2), Penalty(0.01, 0.0)
+    scene, penalty = BlendedImage(toy, 3 * image, Target.of(2)), Penalty(0.01, 0.0)
     leaf = torch.zeros(1, 1, 7, 7, requires_grad=True)
     slope = torch.autograd.grad(toy.logits(scene.blend(leaf)).softmax(-1)[0, 2], leaf)[0]
     found = scene.plain_gradient(leaf.detach(), penalty)

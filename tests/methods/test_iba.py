@@ -7,16 +7,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import classifier, seeded
+from support.networks import classifier, seeded
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 import explainers as ex
-from explainers.caching import MapCache
+from explainers.cache import MapCache
 from explainers.context import Context
 from explainers.data.reference import ReferenceSet, from_pictures, neighbourhood
 from explainers.methods import iba
-from explainers.methods.bottleneck import Descent, Mask, Signal, divergence, evidence, smooth, squeeze
+from explainers.methods.bottleneck import Descent, Mask, Signal, cross_entropy, divergence, optimise_mask, smooth
+from explainers.target import Target
 
 
 def draw(*shape, seed=0, dtype=torch.float64):
@@ -57,7 +58,7 @@ def test_proposition_3_is_the_kl_to_a_prior_that_lets_a_share_through():
     r, keep, whole = (value - mean) / deviation, 1 - share, 1 - both
     paper = (whole / keep).log() + (keep / whole).square() / 2 + (r * (share - both) / whole).square() / 2 - 0.5
     beyond = mask_at(share).beyond(mask_at(free))
-    found = divergence(beyond.through, beyond.rest, r)
+    found = divergence(beyond.keep, beyond.noise, r)
     assert torch.allclose(found, exact, rtol=1e-10, atol=1e-12) and torch.allclose(found, paper, rtol=1e-10, atol=1e-12)
 
 
@@ -66,7 +67,7 @@ def test_the_limits_of_the_prior():
     plain = divergence(share, 1 - share, r)
     for free, expected in ((torch.zeros(100), plain), (torch.ones(100), torch.zeros(100))):
         beyond = mask_at(share).beyond(mask_at(free.double()))
-        assert torch.allclose(divergence(beyond.through, beyond.rest, r), expected.double(), atol=1e-12)
+        assert torch.allclose(divergence(beyond.keep, beyond.noise, r), expected.double(), atol=1e-12)
 
 
 def test_nothing_through_is_no_information_and_more_through_is_more():
@@ -82,7 +83,7 @@ def test_float32_holds_where_the_sigmoid_is_exactly_one(alpha, theta):
     logits = torch.full((1, 1, 6, 6), alpha, requires_grad=True)
     prior = None if theta is None else Mask.of(torch.full((1, 1, 6, 6), theta))
     beyond = Mask.of(logits, 1.0).beyond(prior)
-    found = divergence(beyond.through, beyond.rest, torch.tensor(1.5))
+    found = divergence(beyond.keep, beyond.noise, torch.tensor(1.5))
     rest, free = 1 / (1 + math.exp(alpha)), 0.0 if theta is None else 1 / (1 + math.exp(-theta))
     through, dear = 1 / (1 + math.exp(-alpha)), 1.0 if theta is None else 1 / (1 + math.exp(theta))
     whole = dear + free * rest
@@ -110,9 +111,9 @@ def test_smoothing_keeps_constants_and_is_the_mirrored_gaussian(sigma):
 
 def test_the_mask_opens_at_0_9933_and_its_rest_is_the_rest():
     mask = Mask.of(torch.full((1, 3, 8, 8), 5.0), 1.0)
-    assert torch.allclose(mask.through, torch.tensor(0.99331), atol=1e-5)
+    assert torch.allclose(mask.keep, torch.tensor(0.99331), atol=1e-5)
     mask = Mask.of(20 * draw(1, 3, 8, 8), 1.0)
-    assert torch.allclose(mask.through + mask.rest, torch.ones(1, dtype=torch.float64), atol=1e-12) and mask.rest.min() > 0
+    assert torch.allclose(mask.keep + mask.noise, torch.ones(1, dtype=torch.float64), atol=1e-12) and mask.noise.min() > 0
 
 
 # ---- the statistics ----
@@ -168,8 +169,8 @@ def vgg16_like():
 def test_the_default_layer_is_vgg16s_conv4_1_before_its_relu():
     network = classifier(seeded(vgg16_like), side=64)
     assert iba.bottleneck_layer(network, "auto") == "_17"
-    assert network.graph.kinds["_17"] == "conv" and network.share(None, "_17") == pytest.approx(0.66, abs=0.04)
-    assert network.share(None, "_17") + network.share("_17") == pytest.approx(1)
+    assert network.graph.kinds["_17"] == "conv" and network.cost_fraction(None, "_17") == pytest.approx(0.66, abs=0.04)
+    assert network.cost_fraction(None, "_17") + network.cost_fraction("_17") == pytest.approx(1)
 
 
 def test_a_residual_sum_is_a_layer_and_nothing_within_a_branch(toy):
@@ -183,7 +184,7 @@ def test_a_residual_sum_is_a_layer_and_nothing_within_a_branch(toy):
 def test_only_the_part_above_the_layer_runs_in_each_step(toy, image):
     node = iba.bottleneck_layer(toy, "auto")
     found = ex.explain(toy, image, "iba", target=1, images=4)
-    assert found.passes.backward == pytest.approx(100 * toy.share(node)) and toy.share(node) < 0.2
+    assert found.passes.backward == pytest.approx(100 * toy.cost_fraction(node)) and toy.cost_fraction(node) < 0.2
 
 
 def test_after_a_relu_noise_is_not_negative_and_silent_elements_stay_silent():
@@ -191,7 +192,7 @@ def test_after_a_relu_noise_is_not_negative_and_silent_elements_stay_silent():
     active = torch.tensor([1.0, 1.0, 0.0]).view(1, 3, 1, 1)
     signal = Signal(value, torch.zeros_like(value), torch.ones_like(value), active, rectified=True)
     mask = Mask.of(torch.zeros_like(value))
-    z = signal.mixed(mask, signal.noise(200, torch.Generator().manual_seed(0)))
+    z = signal.mixed(mask, signal.draw_noise(200, torch.Generator().manual_seed(0)))
     assert (z[:, :2] >= 0).all() and (z[:, 0] > 0).any() and (z[:, 2] == 0).all()
     assert signal.information(mask)[0, 2] == 0 and signal.information(mask)[0, 1] > 0
 
@@ -243,11 +244,11 @@ def test_an_unpayable_price_closes_the_mask_and_no_price_leaves_it_open(planted)
     network, x = planted
     context = Context(network, reference=random_set(side=12))
     signal = iba.feature_signal(network, x, "features", 40, context)
-    rich, poor = (squeeze(network, signal, 1, Descent(beta, 25, 10, sigma=0.0), context, torch.Generator().manual_seed(0))
+    rich, poor = (optimise_mask(network, signal, Target.of(1), Descent(beta, 25, 10, sigma=0.0), context, torch.Generator().manual_seed(0))
                   for beta in (0.0, 1e9))
-    assert poor.mask.through.max() < 0.01 and poor.nats.max() < 0.05 and rich.mask.through[0, 2, 5, 3] > 0.99
-    noisy = signal.mixed(poor.mask, signal.noise(4000, torch.Generator().manual_seed(1)))
-    alone = signal.noise(4000, torch.Generator().manual_seed(1))
+    assert poor.mask.keep.max() < 0.01 and poor.nats.max() < 0.05 and rich.mask.keep[0, 2, 5, 3] > 0.99
+    noisy = signal.mixed(poor.mask, signal.draw_noise(4000, torch.Generator().manual_seed(1)))
+    alone = signal.draw_noise(4000, torch.Generator().manual_seed(1))
     with torch.no_grad():
         probabilities = [network.walk(z, start="features").softmax(-1).mean(0) for z in (noisy, alone)]
     assert torch.allclose(*probabilities, atol=0.01)
@@ -255,8 +256,8 @@ def test_an_unpayable_price_closes_the_mask_and_no_price_leaves_it_open(planted)
 
 def test_the_class_is_softmaxs_and_a_contrast_is_the_choice_of_two():
     logits = draw(6, 5)
-    assert torch.allclose(evidence(logits, 3), -logits.softmax(-1)[:, 3].log())
-    assert torch.allclose(evidence(logits, (3, 1)), -logits[:, [3, 1]].softmax(-1)[:, 0].log())
+    assert torch.allclose(cross_entropy(logits, Target.of(3)), -logits.softmax(-1)[:, 3].log())
+    assert torch.allclose(cross_entropy(logits, Target.of((3, 1))), -logits[:, [3, 1]].softmax(-1)[:, 0].log())
 
 
 def test_seeds(toy, image):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import classifier, seeded
+from support.networks import classifier, seeded
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,8 +12,8 @@ import explainers as ex
 from explainers.context import Context
 from explainers.data.reference import ReferenceSet
 from explainers.methods import iba, input_iba
-from explainers.methods import input_iba_prior as prior
 from explainers.methods.bottleneck import Mask, Signal
+from explainers.methods.input_iba import method, prior
 
 LIGHT = {"images": 16, "steps": 6, "epochs": 2, "batch": 8, "samples": 20}
 
@@ -29,7 +29,7 @@ def settings(**more):
 # ---- the game ----
 
 def test_full_settings_are_140_steps_of_the_critic_and_40_of_the_generator():
-    game = settings().game
+    game = settings().prior_settings
     assert game.epochs * len(prior.batches(game.samples, game.batch)) == 140
     assert game.epochs * len(prior.generator_batches(game.samples, game.batch)) == 40
     assert prior.batches(200, 32) == [32] * 6 + [8] and prior.generator_batches(200, 32) == [32, 32]
@@ -44,7 +44,7 @@ def test_a_single_last_sample_is_left_out():
 def played(toy, image, monkeypatch, **more):
     """The prior of a short game, and what the critic's and the generator's steps left behind each time."""
     seen = {"critic": [], "generator": []}
-    for name, key in (("_teach", "critic"), ("_nudge", "generator")):
+    for name, key in (("_update_critic", "critic"), ("_update_generator", "generator")):
         real = getattr(prior, name)
 
         def watched(first, *rest, real=real, key=key):
@@ -116,7 +116,7 @@ def test_the_critic_learns_to_tell_two_kinds_apart():
         fake = torch.randn(16, 32, 8, 8, generator=seed(2 * step + 1)) * torch.linspace(0, 3, 8)
         with torch.no_grad():
             apart = critic(real).min() > critic(fake).max()
-        prior._teach(critic, real, fake, optimiser)
+        prior._update_critic(critic, real, fake, optimiser)
         assert step > 0 or not apart
     assert apart
 
@@ -135,7 +135,7 @@ def targets(**more):
     value = torch.full((1, 2, 4, 4), 2.0)
     signal = Signal(value, torch.full_like(value, -1.0), torch.full_like(value, 0.5))
     mask = Mask(torch.full_like(value, 0.75), torch.full_like(value, 0.25))
-    game = prior.Game(**{**dict(epochs=1, batch=50, samples=200, target="mask", noise="reference", after_relu=False), **more})
+    game = prior.PriorSettings(**{**dict(epochs=1, batch=50, samples=200, target="mask", noise="reference", after_relu=False), **more})
     return prior.Targets(signal, mask, torch.full_like(value, 3.0), game, game.after_relu, seed())
 
 
@@ -154,15 +154,15 @@ def test_the_codes_noise_comes_in_ten_strengths():
     made = targets(noise="random")
     drawn = made.draw(torch.arange(200)).view(10, 20, -1)
     spread, mean = drawn.flatten(1).std(1), drawn.flatten(1).mean(1)
-    assert torch.allclose(spread, 0.25 * made.spreads, rtol=0.15, atol=1e-3)
+    assert torch.allclose(spread, 0.25 * made.deviations, rtol=0.15, atol=1e-3)
     assert torch.allclose(mean, 1.5 + 0.25 * made.means, atol=0.15)
-    assert 0 <= made.spreads.min() and made.spreads.max() <= 5 and -2 <= made.means.min() and made.means.max() <= 2
+    assert 0 <= made.deviations.min() and made.deviations.max() <= 5 and -2 <= made.means.min() and made.means.max() <= 2
 
 
 def test_after_the_relu_nothing_of_the_target_is_negative():
     value = torch.full((1, 2, 4, 4), -1.0)
     signal = Signal(value, torch.zeros_like(value), torch.ones_like(value))
-    game = settings().game
+    game = settings().prior_settings
     made = prior.Targets(signal, Mask.of(torch.zeros_like(value)), value, game, True, seed())
     assert made.draw(torch.arange(32)).min() == 0
 
@@ -240,5 +240,5 @@ def test_statistics_are_shared_with_iba(toy, image):
 
 def test_relu_follows_is_read_off_the_graph(toy):
     node = iba.bottleneck_layer(toy, "auto")
-    assert input_iba.relu_follows(toy, node) and not input_iba.relu_follows(toy, toy.features.default)
+    assert method.relu_follows(toy, node) and not method.relu_follows(toy, toy.features.default)
     assert Context(toy).batch_size >= 1

@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import classifier, seeded
+from support.networks import classifier, seeded
 from torch import nn
 from torch.nn import functional as F
 
 import explainers as ex
 from explainers.context import Context
 from explainers.data.reference import ReferenceSet
-from explainers.methods import mip_in, mip_in_inverse, mip_in_layers
-from explainers.methods.mip_in_inverse import Geometry
-from explainers.methods.mip_in_layers import descend, entering, layers_of
+from explainers.methods.mip_in import inverse, method
+from explainers.methods.mip_in import layers as mip_in_layers
+from explainers.methods.mip_in.inverse import Geometry
+from explainers.methods.mip_in.layers import invert_layers, layers_of, record_inputs
+from explainers.target import Target
 
 
 def normal(*size, seed=0):
@@ -30,10 +32,10 @@ def drawn(network, count=60, seed=5):
 
 
 def fit_of(network, target, images=None, **params):
-    settings = mip_in.METHOD.settings(**{"images": 60, **params})
-    layers = layers_of(network, settings.depth, target)
+    settings = method.METHOD.settings(**{"images": 60, **params})
+    layers = layers_of(network, settings.depth, Target.of(target))
     images = drawn(network) if images is None else images
-    return layers, mip_in.fitted(network, layers, target, settings, Context(network, reference=reference(images)))
+    return layers, method.fitted(network, layers, Target.of(target), settings, Context(network, reference=reference(images)))
 
 
 @pytest.fixture(scope="module")
@@ -63,31 +65,31 @@ def pooled_head():
 @pytest.mark.parametrize("dual", [False, True])
 def test_a_dense_inverse_satisfies_the_ridge_equation(images, width, dual):
     signal, entered = normal(images, width), normal(images, 6, seed=1)
-    found = mip_in_inverse.fit_dense(signal, entered, 0.7, dual=dual)
+    found = inverse.fit_dense(signal, entered, 0.7, dual=dual)
     assert ("dual" in found) == dual
-    weight = mip_in_inverse.invert_dense(found, torch.eye(width, dtype=torch.float64), bias=False).T  # (6, width)
+    weight = inverse.invert_dense(found, torch.eye(width, dtype=torch.float64), bias=False).T  # (6, width)
     s, t = signal - signal.mean(0), entered - entered.mean(0)
     assert torch.allclose((t - s @ weight.T).T @ s, 0.7 * weight, atol=1e-4)
-    rebuilt = mip_in_inverse.invert_dense(found, signal, bias=True)
+    rebuilt = inverse.invert_dense(found, signal, bias=True)
     assert torch.allclose(rebuilt.mean(0), entered.mean(0), atol=1e-5)
 
 
 def test_both_forms_of_a_dense_inverse_are_equal():
     signal, entered, other = normal(9, 40), normal(9, 300, seed=1), normal(4, 40, seed=2)
-    forms = [mip_in_inverse.fit_dense(signal, entered, 0.1, dual=dual) for dual in (False, True)]
+    forms = [inverse.fit_dense(signal, entered, 0.1, dual=dual) for dual in (False, True)]
     for bias in (False, True):
-        primal, dual = (mip_in_inverse.invert_dense(form, other, bias) for form in forms)
+        primal, dual = (inverse.invert_dense(form, other, bias) for form in forms)
         assert torch.allclose(primal, dual, atol=1e-5)
-    assert "dual" in mip_in_inverse.fit_dense(signal, entered, 0.1)  # 12000 numbers against 3060
-    assert "weight" in mip_in_inverse.fit_dense(normal(400, 40), normal(400, 300), 0.1)
+    assert "dual" in inverse.fit_dense(signal, entered, 0.1)  # 12000 numbers against 3060
+    assert "weight" in inverse.fit_dense(normal(400, 40), normal(400, 300), 0.1)
 
 
 def test_a_dead_unit_is_its_constant():
     entered = normal(30, 4, seed=1)
     entered[:, 2] = 0.25
-    found = mip_in_inverse.fit_dense(normal(30, 3), entered, 0.001)
+    found = inverse.fit_dense(normal(30, 3), entered, 0.001)
     assert found["weight"][2].abs().max() < 1e-7
-    assert torch.allclose(mip_in_inverse.invert_dense(found, normal(5, 3, seed=2), True)[:, 2].float(), torch.tensor(0.25))
+    assert torch.allclose(inverse.invert_dense(found, normal(5, 3, seed=2), True)[:, 2].float(), torch.tensor(0.25))
 
 
 @pytest.mark.parametrize(("images", "width"), [(40, 10), (12, 30)])
@@ -99,7 +101,7 @@ def test_the_fitted_ridge_minimises_generalised_cross_validation(images, width):
         hat = s @ torch.linalg.solve(s.T @ s + ridge * torch.eye(width), s.T)
         return ((t - hat @ t).square().sum() / (images - 1 - hat.trace()) ** 2).item()
 
-    best = mip_in_inverse.best_ridge(s, entered, entered.mean(0))
+    best = inverse.best_ridge(s, entered, entered.mean(0))
     scale = s.square().sum() / min(images, width)
     assert score(best) <= min(score(scale * 10**power) for power in torch.arange(-8, 1.1, 0.25, dtype=torch.float64)) * (1 + 1e-6)
 
@@ -110,7 +112,7 @@ def test_the_fitted_ridge_rebuilds_unseen_images_better_than_next_to_none():
     unseen = normal(500, 30, seed=2)
     errors = []
     for ridge in (None, 0.001):
-        rebuilt = mip_in_inverse.invert_dense(mip_in_inverse.fit_dense(signal, entered, ridge), unseen, True)
+        rebuilt = inverse.invert_dense(inverse.fit_dense(signal, entered, ridge), unseen, True)
         errors.append((rebuilt - unseen @ truth).square().mean())
     assert errors[0] < 0.5 * errors[1]
 
@@ -118,9 +120,9 @@ def test_the_fitted_ridge_rebuilds_unseen_images_better_than_next_to_none():
 def test_a_singular_gram_is_solved_with_the_least_jitter():
     half = normal(6, 3)
     gram, answer = half @ half.T, normal(6, 2, seed=1)
-    found = mip_in_inverse.solve(gram, gram @ answer)
+    found = inverse.solve(gram, gram @ answer)
     assert torch.allclose(gram @ found, gram @ answer, atol=1e-6)
-    assert (mip_in_inverse.solve(torch.zeros(3, 3).double(), normal(3, 1)) == 0).all()
+    assert (inverse.solve(torch.zeros(3, 3).double(), normal(3, 1)) == 0).all()
 
 
 # Convolutions and pooling
@@ -132,54 +134,54 @@ def test_a_convolution_is_recovered_from_what_it_made(kernel, stride, padding, d
     truth, signal = normal(4, 3, kernel, kernel, seed=1), normal(6, 4, 7, 6)
     geometry = Geometry((kernel,) * 2, (stride,) * 2, (padding,) * 2, (dilation,) * 2)
     made = F.conv_transpose2d(signal, truth, None, stride, padding, beyond, dilation=dilation)
-    found = mip_in_inverse.fit_kernel(signal, made, geometry)
+    found = inverse.fit_kernel(signal, made, geometry)
     assert torch.allclose(found["kernel"].double(), truth, atol=1e-5)
-    assert torch.allclose(mip_in_inverse.invert_kernel(found, signal, made.shape[2:], geometry), made, atol=1e-4)
+    assert torch.allclose(inverse.invert_kernel(found, signal, made.shape[2:], geometry), made, atol=1e-4)
 
 
 def test_a_convolution_is_fitted_by_least_squares_at_any_block_size(monkeypatch):
     signal, entered = normal(5, 2, 4, 4), normal(5, 3, 8, 8, seed=1)
     geometry = Geometry((3, 3), (2, 2), (1, 1), (1, 1))
-    kernel = mip_in_inverse.fit_kernel(signal, entered, geometry)["kernel"].double().requires_grad_(True)
-    error = (mip_in_inverse.invert_kernel({"kernel": kernel}, signal, (8, 8), geometry) - entered).square().sum()
+    kernel = inverse.fit_kernel(signal, entered, geometry)["kernel"].double().requires_grad_(True)
+    error = (inverse.invert_kernel({"kernel": kernel}, signal, (8, 8), geometry) - entered).square().sum()
     assert torch.autograd.grad(error, kernel)[0].abs().max() < 1e-4 * error
-    monkeypatch.setattr(mip_in_inverse, "_BLOCK_NUMBERS", 1)
-    assert torch.allclose(mip_in_inverse.fit_kernel(signal, entered, geometry)["kernel"].double(), kernel, atol=1e-6)
+    monkeypatch.setattr(inverse, "_BLOCK_NUMBERS", 1)
+    assert torch.allclose(inverse.fit_kernel(signal, entered, geometry)["kernel"].double(), kernel, atol=1e-6)
 
 
 def test_a_channel_that_is_always_zero_gets_no_kernel():
     signal = normal(6, 3, 5, 5)
     signal[:, 1] = 0
     geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1))
-    kernel = mip_in_inverse.fit_kernel(signal, normal(6, 2, 5, 5, seed=1), geometry)["kernel"]
+    kernel = inverse.fit_kernel(signal, normal(6, 2, 5, 5, seed=1), geometry)["kernel"]
     assert torch.isfinite(kernel).all() and kernel[1].abs().max() < 1e-3 < kernel[0].abs().max()
 
 
 def test_unpooling_puts_the_signal_where_the_maximum_was():
     entered, signal = normal(3, 4, 6, 6), normal(3, 4, 3, 3, seed=1)
-    below = mip_in_inverse.spread(nn.MaxPool2d(2), entered, signal)
+    below = inverse.spread(nn.MaxPool2d(2), entered, signal)
     _, switches = F.max_pool2d(entered, 2, return_indices=True)
     assert torch.allclose(below.flatten(2).gather(2, switches.flatten(2)), signal.flatten(2))
     assert torch.allclose(below.sum((2, 3)), signal.sum((2, 3))) and (below != 0).sum() == signal.numel()
 
 
 def test_unpooling_breaks_ties_as_the_forward_pass_does_and_averages_where_windows_overlap():
-    flat = mip_in_inverse.spread(nn.MaxPool2d(2), torch.zeros(1, 1, 2, 2), torch.tensor([[[[5.0]]]]))
+    flat = inverse.spread(nn.MaxPool2d(2), torch.zeros(1, 1, 2, 2), torch.tensor([[[[5.0]]]]))
     assert flat.tolist() == [[[[5.0, 0.0], [0.0, 0.0]]]]
     entered = torch.tensor([[[[0.0, 9.0, 0.0]] * 3]])  # the windows (0..1) and (1..2) both choose the middle
-    below = mip_in_inverse.spread(nn.MaxPool2d((3, 2), stride=1), entered, torch.tensor([[[[4.0, 8.0]]]]))
+    below = inverse.spread(nn.MaxPool2d((3, 2), stride=1), entered, torch.tensor([[[[4.0, 8.0]]]]))
     assert below.sum() == 6
 
 
 def test_average_pooling_is_inverted_cell_by_cell():
     entered = normal(40, 2, 4, 4)
     signal = F.avg_pool2d(entered, 2)
-    spread = mip_in_inverse.spread(nn.AvgPool2d(2), entered, signal)
+    spread = inverse.spread(nn.AvgPool2d(2), entered, signal)
     assert torch.allclose(spread, signal.repeat_interleave(2, 2).repeat_interleave(2, 3))
-    found = mip_in_inverse.fit_cells(spread, entered, 0.0)
+    found = inverse.fit_cells(spread, entered, 0.0)
     slope, constant = np.polyfit(signal[:, 1, 0, 1].numpy(), entered[:, 1, 1, 2].numpy(), 1)
     assert found["slope"][1, 1, 2].item() == pytest.approx(slope, abs=1e-5)
-    rebuilt = mip_in_inverse.invert_cells(found, torch.zeros(1, 2, 4, 4).double(), bias=True)
+    rebuilt = inverse.invert_cells(found, torch.zeros(1, 2, 4, 4).double(), bias=True)
     assert rebuilt[0, 1, 1, 2].item() == pytest.approx(constant, abs=1e-5)
 
 
@@ -217,9 +219,9 @@ def test_it_is_the_papers_algorithm(mlp):
 def test_of_a_linear_network_the_source_signal_has_the_images_logit(linear, image):
     images = drawn(linear, 200)
     w = linear.module.get_submodule("1").weight[1].double()
-    layers = layers_of(linear, "auto", 1)
+    layers = layers_of(linear, "auto", Target.of(1))
     score = linear.logits(images)[:, 1].double()
-    exact = mip_in_inverse.fit_dense(score[:, None], images.flatten(1), 0.0)
+    exact = inverse.fit_dense(score[:, None], images.flatten(1), 0.0)
     assert (w @ exact["weight"].double()).item() == pytest.approx(1, abs=1e-5)
     found = ex.explain(linear, image, "mip_in", target=1, reference=reference(images), images=200, ridge="paper")
     assert found.extras["layer"] == "pixels" and len(layers) == 2
@@ -230,29 +232,29 @@ def test_of_a_linear_network_the_source_signal_has_the_images_logit(linear, imag
 def test_the_signal_is_zero_where_the_network_is_but_at_the_pixels(cnn, image):
     layers, fit = fit_of(cnn, 1)
     x = image[:, :, :16, :16]
-    logits, entered = entering(cnn, layers, x, (1,))
+    logits, entered = record_inputs(cnn, layers, x, (1,))
     assert [layer.gated for layer in layers] == [True] * (len(layers) - 1) + [False]
     for depth in range(1, len(layers)):
         part = {**fit, "operators": fit["operators"][:depth]}
         name = layers[depth - 1].link.name
         if name in entered:
-            signal = descend(layers[:depth], part, logits[:, 1], entered, bias=True)
+            signal = invert_layers(layers[:depth], part, logits[:, 1], entered, bias=True)
             assert ((signal != 0) <= (entered[name] != 0)).all() and (entered[name] == 0).any() and (signal != 0).any()
 
 
 def test_the_map_is_linear_in_what_it_starts_from(cnn, image):
     layers, fit = fit_of(cnn, 1)
-    _, entered = entering(cnn, layers, image[:, :, :16, :16], (1,))
-    one, many = (descend(layers, fit, torch.tensor([start]), entered, bias=False) for start in (1.0, -3.0))
+    _, entered = record_inputs(cnn, layers, image[:, :, :16, :16], (1,))
+    one, many = (invert_layers(layers, fit, torch.tensor([start]), entered, bias=False) for start in (1.0, -3.0))
     assert torch.allclose(-3 * one, many, atol=1e-5 * one.abs().max()) and one.abs().max() > 0
 
 
 def test_the_gates_of_each_image_lift_the_rank(mlp):
     """Ungated, all that lies under the logit is affine in one number; the gates make the next fit well posed."""
     layers, fit = fit_of(mlp, 2)
-    logits, entered = entering(mlp, layers, drawn(mlp), (2,))
-    gated = descend(layers[:1], {**fit, "operators": fit["operators"][:1]}, logits[:, 2], entered, True)
-    free = mip_in_inverse.invert_dense(fit["operators"][0], logits[:, 2:3], True)
+    logits, entered = record_inputs(mlp, layers, drawn(mlp), (2,))
+    gated = invert_layers(layers[:1], {**fit, "operators": fit["operators"][:1]}, logits[:, 2], entered, True)
+    free = inverse.invert_dense(fit["operators"][0], logits[:, 2:3], True)
     ranks = [torch.linalg.matrix_rank((s - s.mean(0)).double(), rtol=1e-5).item() for s in (free, gated)]
     assert ranks[0] == 1 and ranks[1] >= 6
 
@@ -354,10 +356,10 @@ def test_a_fit_is_kept_on_disk_and_its_images_serve_every_class(cnn, tmp_path):
 
 
 def test_lower_layers_are_fitted_on_fewer_images_within_bounds(cnn, monkeypatch):
-    layers = layers_of(cnn, "auto", 1)
-    assert {count for _, count in mip_in._images_of(layers, 500)} == {500}
-    monkeypatch.setattr(mip_in, "_KERNEL_WORK", 1e6)
-    counts = [count for _, count in mip_in._images_of(layers, 500)]
+    layers = layers_of(cnn, "auto", Target.of(1))
+    assert {count for _, count in method._images_of(layers, 500)} == {500}
+    monkeypatch.setattr(method, "_KERNEL_WORK", 1e6)
+    counts = [count for _, count in method._images_of(layers, 500)]
     assert counts == sorted(counts, reverse=True) and counts[0] == 500 and counts[-1] < 500
     x = drawn(cnn, 1)
     assert torch.isfinite(ex.explain(cnn, x, "mip_in", target=1, reference=reference(drawn(cnn)), images=60).native).all()

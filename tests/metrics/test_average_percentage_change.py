@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import classifier, residual_module
+from support.networks import classifier, residual_module
 
 import explainers as ex
 from explainers.data.reference import ReferenceSet

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import classifier
+from support.networks import classifier
 from torch import nn
 
 import explainers as ex
 from explainers.data import class_pairs
 from explainers.metrics import class_sensitivity as cs
 from explainers.metrics import map_distances as md
+from explainers.target import Target
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_the_matrices_are_symmetric_and_equal_the_comparisons(toy, image):
 def test_an_empty_map_is_named_and_never_averaged(planted):
     x = torch.ones(1, 1, 32, 32)
     found = cs.measure(explained(planted, x, "gradient", 0, 1, 2))
-    assert found.flat == (2,) and math.isnan(found.between(0, 2).rank)
+    assert found.flat == (Target.of(2),) and math.isnan(found.between(0, 2).rank)
     assert found.over_pairs()["l2_unit"] == pytest.approx(math.sqrt(2))  # the one pair that can be told
     only = cs.measure(explained(planted, x, "gradient", 0, 2))
     over = cs.over_images([found, only]).averages["rank"]

@@ -7,12 +7,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import classifier, seeded
+from support.networks import classifier, seeded
 from torch import nn
 
 import explainers as ex
 from explainers.baselines import rise_blur
+from explainers.cache import decode, encode
 from explainers.metrics import insertion_deletion as m
+from explainers.target import Target
 
 
 class Seen(nn.Module):
@@ -254,9 +256,8 @@ def test_it_is_the_same_every_time(toy, image, shuffled):
 
 
 def test_it_comes_back_from_a_cache_as_it_was(toy, image, shuffled):
-    engine, found = ex.Engine(cache=ex.MapCache(None)), m.measure(toy, image, shuffled, target=(2, 1), protocol="dmbp", labels=(3,))
-    engine.measured("curves", ("a",), found.fields)
-    again = m.InsertionDeletion.of(engine.known("curves", ("a",)))
+    found = m.measure(toy, image, shuffled, target=(2, 1), protocol="dmbp", labels=(3,))
+    again = decode(encode(found))
     assert (again.target, again.cells, again.passes, again.cim) == (found.target, found.cells, found.passes, found.cim)
     assert again.insertion_auc == found.insertion_auc and again.deletion_auc == found.deletion_auc
     assert np.array_equal(again.deletion_top.classes, found.deletion_top.classes)
@@ -275,9 +276,9 @@ def test_the_target_is_what_the_maps_explain(toy, image, shuffled):
         explained = ex.explain(toy, image, "gradient", target=target)
         found = m.measure(toy, image, explained)
         said = toy.predict(image)[0]
-        assert found.target == target
+        assert found.target == Target.of(target)
         assert found.insertion[-1] == pytest.approx(float(said[3] - (said[1] if target != 3 else 0)), abs=1e-6)
-    assert m.measure(toy, image, shuffled).target == int(toy.predict(image).argmax())
+    assert m.measure(toy, image, shuffled).target == Target.of(int(toy.predict(image).argmax()))
     with pytest.raises(ex.ExplainerError, match="different targets"):
         m.measure(toy, image, [explained, ex.explain(toy, image, "gradient", target=0)])
 

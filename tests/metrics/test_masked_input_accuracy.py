@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import classifier, seeded
+from support.networks import classifier, seeded
 from torch import nn
 
 import explainers as ex

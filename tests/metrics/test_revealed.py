@@ -8,7 +8,7 @@ import torch
 
 import explainers as ex
 from explainers.baselines import baseline
-from explainers.metrics.revealed import composites, measure, top_share
+from explainers.metrics.revealed import composites, measure, top_fraction
 
 
 def masks_of(*rectangles, side=32):
@@ -18,7 +18,7 @@ def masks_of(*rectangles, side=32):
     return masks
 
 
-@pytest.mark.parametrize("name", ["zero", "blurred", "noise"])
+@pytest.mark.parametrize("name", ["zero", "blur", "noise"])
 def test_a_composite_is_the_image_within_and_the_baseline_without(toy, image, name):
     masks = masks_of((0, 32, 0, 32), (0, 0, 0, 0), (4, 9, 20, 30))
     found = composites(toy, image, masks, name)
@@ -62,13 +62,13 @@ def test_masks_of_another_size_are_refused(toy, image, shape):
 
 def test_the_top_share_takes_the_highest_values_and_of_equal_ones_the_first():
     heatmap = np.array([[1.0, -9.0, 3.0], [3.0, 3.0, -2.0]])
-    assert top_share(heatmap, 2 / 6).tolist() == [[False, False, True], [True, False, False]]
-    assert top_share(heatmap, 5 / 6).tolist() == [[True, False, True], [True, True, True]]
-    assert not top_share(heatmap, 0).any() and top_share(heatmap, 1).all()
-    assert top_share(np.zeros((4, 4)), 0.25).tolist()[0] == [True] * 4
+    assert top_fraction(heatmap, 2 / 6).tolist() == [[False, False, True], [True, False, False]]
+    assert top_fraction(heatmap, 5 / 6).tolist() == [[True, False, True], [True, True, True]]
+    assert not top_fraction(heatmap, 0).any() and top_fraction(heatmap, 1).all()
+    assert top_fraction(np.zeros((4, 4)), 0.25).tolist()[0] == [True] * 4
 
 
 @pytest.mark.parametrize("share", [0.001, 0.31, 0.5, 0.999])
 def test_equal_shares_have_equal_areas(share):
     rng = np.random.default_rng(1)
-    assert {int(top_share(rng.normal(size=(20, 30)).round(1), share).sum()) for _ in range(5)} == {round(600 * share)}
+    assert {int(top_fraction(rng.normal(size=(20, 30)).round(1), share).sum()) for _ in range(5)} == {round(600 * share)}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import classifier, seeded
+from support.networks import classifier, seeded
 from torch import nn
 
 import explainers as ex
@@ -26,6 +26,7 @@ from explainers.metrics.sanity_checks import (
 )
 from explainers.networks.randomised import WAYS, randomised
 from explainers.networks.stages import stages
+from explainers.target import Target
 
 
 def by(method: str, **params):
@@ -83,7 +84,7 @@ def test_the_class_stays_the_one_that_the_intact_network_predicts(toy, image):
 
     measure(toy, image, explain)
     top = int(toy.predict(image).argmax())
-    assert {target for _, target in seen} == {top} and len({fingerprint for fingerprint, _ in seen}) == 5
+    assert {target for _, target in seen} == {Target.of(top)} and len({fingerprint for fingerprint, _ in seen}) == 5
 
 
 def test_predictions_are_compared_with_the_intact_networks(toy, image):
@@ -145,8 +146,8 @@ def test_a_step_can_be_kept(toy, image, tmp_path):
     """Through the disk and back, its numbers that cannot be told as well."""
     found = measure(toy, image, by("gradient"), mode="last_layer").steps[0]
     lost = replace(found, distances=replace(found.distances, ssim=math.nan), flags=("empty",))
-    ex.MapCache(tmp_path).keep("ab" * 32, lost.fields())
-    again = Step.of(ex.MapCache(tmp_path).recall("ab" * 32))
+    ex.MapCache(tmp_path).put("ab" * 32, lost)
+    again = ex.MapCache(tmp_path).get("ab" * 32)
     assert np.array_equal(again.heatmap, found.heatmap) and again.predictions == found.predictions and again.flags == ("empty",)
     assert math.isnan(again.distances.ssim) and again.distances.rank == found.distances.rank and again.title == found.title
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import classifier
+from support.networks import classifier
 from torch import nn
 
 import explainers as ex

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from explainers.contract import ExplainerError
+from explainers.errors import ExplainerError
 from explainers.networks.checkpoints import CheckpointError, ModelCard, fit, num_classes, read_card, read_weights
 from explainers.networks.torchvision_guard import torchvision
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import classifier, residual_module
 from PIL import Image
+from support.networks import classifier, residual_module
 
 import explainers as ex
 from explainers.networks import torchvision_models
 from explainers.networks.preprocessing import Preprocessing
+from explainers.target import Target
 
 
 def photo(width: int, height: int) -> Image.Image:
@@ -72,8 +73,8 @@ def test_the_meter_counts_images_forward_and_gradients_back(toy, image):
 def test_a_part_counts_as_its_share_of_the_multiplications(toy, image):
     view, middle = toy.metered(), toy.features.default
     maps = view.walk(image.repeat(3, 1, 1, 1), stop=middle).requires_grad_(True)
-    below, above = toy.share(None, middle), toy.share(middle)
-    assert 0 < above < below < 1 and below + above == pytest.approx(1) and toy.share() == 1
+    below, above = toy.cost_fraction(None, middle), toy.cost_fraction(middle)
+    assert 0 < above < below < 1 and below + above == pytest.approx(1) and toy.cost_fraction() == 1
     assert view.meter.passes == ex.Passes(3 * below, 0)
     view.walk(maps, start=middle).sum().backward()
     assert view.meter.passes.forward == pytest.approx(3) and view.meter.passes.backward == pytest.approx(3 * above)
@@ -81,9 +82,10 @@ def test_a_part_counts_as_its_share_of_the_multiplications(toy, image):
 
 
 def test_targets(toy, image):
-    assert toy.target(image, None) == int(toy.predict(image).argmax())
-    assert toy.target(image, [1, 2]) == (1, 2)
-    for wrong in (5, -1, True, 1.0, (1, 1), (1, 9), (1, 2, 3)):
+    assert toy.target(image, None) == Target((int(toy.predict(image).argmax()),))
+    assert toy.target(image, 3) == Target((3,)) == toy.target(image, Target((3,)))
+    assert toy.target(image, [1, 2]) == Target((1, 2))
+    for wrong in (5, -1, True, 1.0, (1, 1), (1, 9), (1, 2, 3), Target((5,)), Target(())):
         with pytest.raises(ex.ExplainerError):
             toy.target(image, wrong)
 
@@ -99,6 +101,7 @@ def test_an_unknown_layer_is_refused_with_those_there_are(toy):
 
 
 def test_what_a_network_lacks_is_said(linear):
-    assert "spatial feature map" in linear.lacks(ex.methods()["grad_cam"])
-    assert "ReLU" in linear.lacks(ex.methods()["guided_backprop"])
-    assert linear.lacks(ex.methods()["gradient"]) is None
+    methods = ex.methods()
+    assert "spatial feature map" in methods["grad_cam"].lacks(linear)
+    assert "ReLU" in methods["guided_backprop"].lacks(linear)
+    assert methods["gradient"].lacks(linear) is None

@@ -27,7 +27,7 @@ def trained(name: str) -> nn.Module:
 
 @functools.cache
 def fresh(reference: str) -> tuple[torch.Tensor, torch.Tensor]:
-    network = next(n for n in EMBEDDED.values() if n.reference == reference)
+    network = next(n for n in EMBEDDED.values() if n.training_data == reference)
     return pools.held_out(network, DRAWS, FRESH_SEED)
 
 
@@ -54,7 +54,7 @@ def test_accuracy_on_draws_never_seen(name):
     """The record reaches the target, and 300 fresh draws agree with the record within four standard errors."""
     network, told = EMBEDDED[name], record(name)
     assert told["held_out_accuracy"] >= TARGETS[name] and told["held_out_draws"] == 2000
-    measured = accuracy(trained(name), network, *fresh(network.reference))
+    measured = accuracy(trained(name), network, *fresh(network.training_data))
     spread = (max(0.02, told["held_out_accuracy"] * (1 - told["held_out_accuracy"])) / DRAWS) ** 0.5
     assert abs(measured - told["held_out_accuracy"]) < 4 * spread
     assert measured >= TARGETS[name] - 4 * spread

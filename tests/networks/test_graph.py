@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-import threading
+from functools import partial
 
 import pytest
 import torch
-from conftest import classifier, residual_module
+from support.networks import classifier, residual_module
+from support.threads import run_in_threads
 from torch import nn
 
 from explainers.networks.graph import Graph
@@ -94,16 +95,12 @@ def test_two_threads_walk_one_graph_with_different_rules(image):
     graph = Graph(residual_module())
     rules = [{}, {"relu": lambda call, x: x}]
     alone = [graph.run(image, rule) for rule in rules]
-    wrong = []
 
     def walk(which):
-        for _ in range(100):
-            if not torch.equal(graph.run(image, rules[which]), alone[which]):
-                wrong.append(which)
+        return [graph.run(image, rules[which]) for _ in range(100)]
 
-    threads = [threading.Thread(target=walk, args=(i % 2,)) for i in range(4)]
-    [t.start() for t in threads], [t.join() for t in threads]
-    assert not wrong
+    for i, together in enumerate(run_in_threads([partial(walk, i % 2) for i in range(4)])):
+        assert all(torch.equal(logits, alone[i % 2]) for logits in together)
 
 
 def test_an_untraceable_network_keeps_logits_and_gradients(image):

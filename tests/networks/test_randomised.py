@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from conftest import classifier, seeded
+from support.networks import classifier, seeded
 from torch import nn
 
 import explainers as ex

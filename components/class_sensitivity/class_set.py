@@ -1,0 +1,149 @@
+"""Class sensitivity over a set of images: each method's average with its standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+import explainers as ex
+from components.class_sensitivity import class_exports
+from components.class_sensitivity.class_choice import NAMES, Choice
+from components.compute.method_row import MethodMap
+from components.compute.schedule import Schedule
+from components.compute.task import Failed, Ready, Task, refused
+from components.drawing.numbers import fixed
+from components.state.engine import engine
+from components.state.last_result import last
+from components.state.workspace import Workspace
+from explainers.context import RunOptions
+from explainers.data.class_pairs import ClassPairs, digits_pairs, pictures_pairs, scenes_pairs
+from explainers.keys import key_of
+from explainers.metrics import class_sensitivity as metric
+from explainers.metrics.class_sensitivity import SetSensitivity
+from explainers.metrics.map_distances import COMPARE_SECONDS, Average
+from explainers.progress import Progress, report
+
+PLACE = "class-set"
+OVER_A_SET = "class_sensitivity over a set"  # the results' name in the cache
+COUNTS = (5, 10, 20, 50)
+PAIRS = "class_pairs"  # the last set that was drawn, in the session
+WORDS = {"same": "hardly follows the class", "alike": "follows it a little", "different": "follows the class",
+         "unknown": "cannot be told"}
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """``identity`` decides the images and their classes; ``load(progress)`` brings them."""
+
+    title: str
+    identity: str
+    count: int
+    load: Callable[[Progress], ClassPairs]
+
+
+def draw(workspace: Workspace, choice: Choice) -> None:
+    """The set, the run, and a table with a verdict for each method."""
+    if not choice.methods:
+        return
+    with st.container(key="class-set"):
+        st.html('<h3 class="class-head">Over a set of images</h3>')
+        images = _images(workspace)
+        if images is None:
+            return
+        schedule = Schedule(PLACE, [_task(workspace, images, one) for one in choice.methods])
+        schedule.offer(f"Measure over {images.count} images")
+        schedule.run()
+        averages = {}
+        for one, state in zip(choice.methods, schedule.states, strict=True):
+            if isinstance(state, Failed):
+                st.caption(f"{one.method.title}: {state.reason}")
+            elif isinstance(state, Ready):
+                averages[one.method.key] = state.value.averages
+        if averages:
+            _table(workspace, images, averages)
+
+
+def _images(workspace: Workspace) -> ImageSet | None:
+    """Fresh pictures of the kind that the network was trained on; else the session's own uploads."""
+    network, seed = workspace.network, workspace.seed
+    if network.training_data in ("scenes", "digits"):
+        count = st.segmented_control("Images", COUNTS, default=COUNTS[1], required=True, key="class_images", bind="query-params",
+                                     help="How many fresh images are drawn from the seed. More: smaller errors, longer runs.")
+        if network.training_data == "scenes":
+            return ImageSet(f"{count} fresh scenes, each explained for its two objects", f"scenes {count} {seed}", count,
+                            lambda progress: scenes_pairs(network, count, seed, progress))
+        return ImageSet(f"{count} fresh digits, each explained for its two likeliest classes", f"digits {count} {seed}", count,
+                        lambda progress: digits_pairs(network, count, seed))
+    uploads = list(st.session_state.get("uploads", {}).values())
+    if len(uploads) < 2:
+        st.caption("For this network the set is made of your own pictures: upload two or more in the sidebar. Each is explained for "
+                   "its two likeliest classes.")
+        return None
+    return ImageSet(f"your {len(uploads)} pictures, each explained for its two likeliest classes",
+                    f"pictures {sorted(picture.digest for picture in uploads)}", len(uploads),
+                    lambda progress: pictures_pairs(network, [picture.image for picture in uploads]))
+
+
+def _task(workspace: Workspace, images: ImageSet, one: MethodMap) -> Task:
+    """The task of measuring one method over the set: two maps an image, which are not kept."""
+    question = one.question
+    if question is None:
+        return refused(one.method.title, one.reason)
+    reference = question.reference if one.method.fits_statistics else None
+    parts = (metric.METRIC.version, one.method.key, one.method.version, question.settings, workspace.network, images.identity,
+             workspace.seed, reference)
+
+    def cost() -> ex.Cost:
+        each = engine().cost(question)
+        comparing = 3 * COMPARE_SECONDS * workspace.input.seen.width * workspace.input.seen.height  # each map with itself, and both
+        return ex.Cost(each.passes * (2 * images.count), (2 * each.seconds + comparing) * images.count)
+
+    def compute(progress: Progress) -> SetSensitivity:
+        return engine().get_or_compute(OVER_A_SET, parts, lambda: _measured(workspace, images, question, progress), progress)
+
+    return Task(one.method.title, key_of(OVER_A_SET, *parts), cost, lambda: engine().lookup_computed(OVER_A_SET, parts), compute,
+                one.method.fits_statistics)
+
+
+def _measured(workspace: Workspace, images: ImageSet, question: ex.Question, progress: Progress) -> SetSensitivity:
+    pairs = last(PAIRS, (images.identity, workspace.network.fingerprint),
+                 lambda: images.load(lambda *_: report(progress, 0, 1)))
+
+    def explain(x: Any, target: ex.Target, inner: Progress | None) -> ex.Attribution:
+        return replace(question, x=x, target=target).run(RunOptions(inner, fits=engine().cache))
+
+    classes = [tuple(map(ex.Target.of, two)) for two in pairs.classes]
+    return metric.measure_set(explain, pairs.images, classes, progress)
+
+
+def _table(workspace: Workspace, images: ImageSet, averages: dict[str, dict[str, Average]]) -> None:
+    """A row a method, the maps most alike first, with the verdict on their averages. averages: by method and measure."""
+    titles = {key: method.title for key, method in ex.methods().items()}
+    ordered = sorted(averages, key=lambda key: -averages[key]["rank"].mean if averages[key]["rank"].count else 2)
+    head = "".join(f"<th>{name}</th>" for name in NAMES.values())
+    body = "".join(f"<tr><td>{escape(titles[key])}</td>{''.join(_cell(averages[key][name]) for name in NAMES)}"
+                   f'<td class="words">{_verdict(averages[key])}</td></tr>' for key in ordered)
+    st.html(f'<div class="wide"><table class="numbers"><tr><th>Method</th>{head}<th></th></tr>{body}</table></div>'
+            f'<p class="quiet">Mean \u00b1 standard error over {escape(images.title)}. Maps that are the same everywhere are counted, '
+            "never averaged.</p>")
+    st.download_button("Numbers of the set (CSV)", lambda: class_exports.set_numbers(workspace.network.name, images.title, averages),
+                       f"{workspace.network.name}-class-sensitivity.csv", "text/csv", key="class-set-csv", on_click="ignore",
+                       help="Mean, standard error and counts of every method and measure.")
+
+
+def _cell(one: Average) -> str:
+    if not one.count:
+        return f"<td>none of {one.undefined}</td>"
+    error = f" \u00b1 {fixed(one.error)}" if one.count > 1 else ""
+    left_out = f'<span class="quiet"> ({one.undefined} empty)</span>' if one.undefined else ""
+    return f"<td>{fixed(one.mean)}{error}{left_out}</td>"
+
+
+def _verdict(averages: dict[str, Average]) -> str:
+    """The verdict on the means, in a few words."""
+    level = metric.verdict(averages["rank"].mean, averages["l2_unit"].mean).level
+    return f'<span class="{level}">{WORDS[level]}</span>'

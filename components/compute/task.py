@@ -1,0 +1,80 @@
+"""One thing to compute, a map or a measurement, and what is known of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import explainers as ex
+from components.state.engine import engine
+from explainers.keys import key_of
+from explainers.progress import Progress
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The result is there."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The result has to be computed. ``stopped``: it was, until a person pressed Stop."""
+
+    cost: ex.Cost
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """There will be no result; ``reason`` is a sentence that says why."""
+
+    reason: str
+
+
+State = Ready | Pending | Failed
+
+
+@dataclass(frozen=True)
+class Task:
+    """What ``Schedule`` runs.
+
+    label: its name in the bar. key: a digest of all that decides the result. cost: estimated; asked only while the result is not
+    known. lookup: the result if it is known, else None. compute: ``compute(progress)`` gives the result; raises ExplainerError.
+    fits: statistics may have to be fitted first, which the cost leaves out, so it never runs unasked. refusal: why it can never run.
+    """
+
+    label: str
+    key: str
+    cost: Callable[[], ex.Cost]
+    lookup: Callable[[], Any]
+    compute: Callable[[Progress], Any]
+    fits: bool = False
+    refusal: str = ""
+
+
+def map_task(question: ex.Question, label: str = "") -> Task:
+    """The task of making one map."""
+    return Task(label or question.method.title, question.key, lambda: engine().cost(question), lambda: engine().cached(question),
+                lambda progress: engine().explain(question, progress=progress), question.method.fits_statistics,
+                question.lacks or "")
+
+
+def measurement_task(measurements: Sequence[ex.Measurement], label: str, fits: bool = False) -> Task:
+    """The task of measuring several subjects by one metric in common batches; its result is the list of theirs."""
+    def lookup() -> list[Any] | None:
+        results = [engine().lookup(one) for one in measurements]
+        return None if any(result is None for result in results) else results
+
+    return Task(label, key_of([one.key for one in measurements]), lambda: engine().cost_together(measurements), lookup,
+                lambda progress: engine().measure_together(measurements, progress), fits)
+
+
+def refused(label: str, reason: str) -> Task:
+    """A task that can never run, such as a method that cannot explain the network."""
+    def never(*_: Any) -> Any:
+        raise ex.ExplainerError(reason)
+
+    return Task(label, key_of(label, reason), lambda: ex.Cost(ex.Passes(), 0.0), lambda: None, never, refusal=reason)

@@ -1,0 +1,225 @@
+"""Maps side by side in one plotly figure: zoom and pan are linked, hovering reads value and rank, opacity stays in the browser.
+
+One figure with JPEG sources is by far the fastest way to show many maps in Streamlit. Any change of the figure that
+comes from the server resets its zoom, so opacity is a slider of the figure itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from components.drawing.colour import OPACITY, Display, Shown, backdrop, rgba
+from components.drawing.numbers import significant
+
+TITLE, LEGEND, SIDE = 24, 70, 250  # nominal pixels of a panel: its title, colour bar and lines, its map
+WIDE_SIDE = 290  # of three panels in a row
+LINE = 15  # of the text under a colour bar
+SLIDER = 52
+INK = {"light": "#1d2426", "dark": "#e4e8e9"}  # the theme's text colours; plotly's default for annotations is paler
+MUTED, WARNING = "#7d878b", "#c2710c"
+CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"]}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of the figure: a map over the backdrop, or (``shown`` None) the picture alone, faint if ``pending``."""
+
+    title: str
+    shown: Shown | None = None
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    pending: bool = False
+
+
+def columns_for(panels: int) -> int:
+    """How many panels stand in a row: all up to five, then rows of equal length."""
+    if panels <= 5:
+        return max(panels, 3)
+    rows = -(-panels // 5)
+    return -(-panels // rows)
+
+
+def draw(seen: Image.Image, panels: Sequence[Panel], display: Display, alt: str) -> None:
+    """Draw the figure into the current container, as wide as the page and as high as its panels need."""
+    grid = _Grid.of(panels)
+    ratio = grid.columns * grid.side / grid.height
+    st.html(f"<style>.st-key-maps {{ --columns: {grid.columns}; --ratio: {ratio:.4f}; }}</style>")
+    with st.container(key="maps", height="stretch"):
+        st.plotly_chart(figure(seen, panels, display), key="heatmaps", config=CONFIG, height="stretch", alt=alt)
+
+
+def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict[str, Any]:
+    """The figure that ``draw`` shows, as plotly's plain dictionaries: building it so takes half the time."""
+    grid = _Grid.of(panels)
+    under = backdrop(seen, display.backdrop)
+    sources = {"photo": data_uri(seen), "faint": data_uri(backdrop(seen, "Grey")), "under": data_uri(under) if under else None}
+    traces: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    bars: list[dict[str, Any]] = []
+    on_dark = display.backdrop == "None" and st.context.theme.type == "dark"
+    layout: dict[str, Any] = {
+        "height": grid.height, "margin": {"l": 2, "r": 2, "t": 0, "b": SLIDER},
+        "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": "zoom", "annotations": notes, "images": bars}
+    for place, panel in enumerate(panels):
+        cell = _Cell.at(place, grid)
+        layout |= _axes(cell, seen.size)
+        kind = "faint" if panel.pending else "photo" if panel.shown is None else "under"
+        if sources[kind]:
+            traces.append(_picture(sources[kind], seen.size, cell, opacity=0.4 if panel.pending else 1.0))
+        if panel.shown is not None:
+            traces.append(_heatmap(panel.shown, cell, on_dark))
+            image, labels = _colour_bar(panel.shown, cell, on_dark)
+            bars.append(image)
+            notes += labels
+        notes += _texts(panel, cell, grid.columns)
+    layout["sliders"] = _opacity_slider([place for place, trace in enumerate(traces) if trace["type"] == "heatmap"])
+    return {"data": traces, "layout": layout}
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Rows and columns, and the nominal pixels of a panel: its map's side, and the room below it for the longest text."""
+
+    columns: int
+    rows: int
+    side: int
+    legend: int
+
+    @classmethod
+    def of(cls, panels: Sequence[Panel]) -> _Grid:
+        columns = columns_for(len(panels))
+        most = max(sum(map(len, _wrapped(panel, columns))) for panel in panels)
+        side = WIDE_SIDE if columns == 3 else SIDE
+        return cls(columns, -(-len(panels) // columns), side, max(LEGEND, LEGEND + LINE * (most - 2)))
+
+    @property
+    def line(self) -> int:
+        return TITLE + self.side + self.legend
+
+    @property
+    def height(self) -> int:
+        return self.rows * self.line + SLIDER
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Where a panel's map stands, in fractions of the plotting area; ``axis`` is plotly's suffix ('' or '2', '3' ...)."""
+
+    axis: str
+    left: float
+    right: float
+    top: float
+    bottom: float
+    pixel: float  # a nominal pixel's height
+
+    @classmethod
+    def at(cls, place: int, grid: _Grid) -> _Cell:
+        row, column = divmod(place, grid.columns)
+        gap, pixel = 0.018, 1 / (grid.rows * grid.line)
+        width = (1 - gap * (grid.columns - 1)) / grid.columns
+        left = column * (width + gap)
+        top = 1 - row / grid.rows - TITLE * pixel
+        return cls("" if place == 0 else str(place + 1), left, left + width, top, top - grid.side * pixel, pixel)
+
+
+def _axes(cell: _Cell, size: tuple[int, int]) -> dict[str, Any]:
+    plain = {"showgrid": False, "zeroline": False, "showticklabels": False, "ticks": "", "constrain": "domain"}
+    first = cell.axis == ""
+    return {
+        f"xaxis{cell.axis}": {**plain, **({} if first else {"matches": "x"}), "anchor": f"y{cell.axis}",
+                              "domain": [cell.left, cell.right], "range": [-0.5, size[0] - 0.5], "constraintoward": "left"},
+        f"yaxis{cell.axis}": {**plain, **({} if first else {"matches": "y"}), "anchor": f"x{cell.axis}",
+                              "domain": [cell.bottom, cell.top], "range": [size[1] - 0.5, -0.5], "scaleanchor": "x",
+                              "constraintoward": "top"},
+    }
+
+
+def _picture(source: str, size: tuple[int, int], cell: _Cell, opacity: float) -> dict[str, Any]:
+    return {"type": "image", "source": source, "hoverinfo": "skip", "opacity": opacity, "xaxis": f"x{cell.axis}",
+            "yaxis": f"y{cell.axis}", "zsmooth": "fast" if min(size) >= 64 else False}
+
+
+def _heatmap(shown: Shown, cell: _Cell, on_dark: bool) -> dict[str, Any]:
+    low, high = shown.range
+    return {
+        "type": "heatmap", "z": shown.values, "customdata": shown.percentile, "zmin": low, "zmax": high, "opacity": OPACITY,
+        "hoverongaps": False, "hovertemplate": "%{z:.3~g}<br>above %{customdata} % of the pixels<extra></extra>",
+        "colorscale": [[at, f"rgba({red},{green},{blue},{alpha})"] for at, red, green, blue, alpha in shown.stops(on_dark)],
+        "xaxis": f"x{cell.axis}", "yaxis": f"y{cell.axis}", "showscale": False}
+
+
+def _colour_bar(shown: Shown, cell: _Cell, on_dark: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The bar under a map, as one picture, and its three labels. Plotly's own bar is some 250 shapes a panel: slow."""
+    pixel = cell.pixel
+    image = {"source": _ramp(shown.diverging, on_dark), "xref": "paper", "yref": "paper", "x": cell.left, "y": cell.bottom - 7 * pixel,
+             "sizex": cell.right - cell.left, "sizey": 7 * pixel, "sizing": "stretch", "yanchor": "top", "layer": "above"}
+    low, high = shown.range
+    places = ((low, cell.left, "left"), ((low + high) / 2, (cell.left + cell.right) / 2, "center"), (high, cell.right, "right"))
+    labels = [{"text": significant(value), "x": x, "xanchor": anchor, "xref": "paper", "yref": "paper",
+               "y": image["y"] - image["sizey"], "yanchor": "top", "yshift": 2, "showarrow": False,
+               "font": {"size": 10, "color": MUTED}}
+              for value, x, anchor in places]
+    return image, labels
+
+
+@st.cache_data(show_spinner=False)
+def _ramp(diverging: bool, on_dark: bool) -> str:
+    """A scale of colours from its low to its high end, one pixel high, as a data URI."""
+    levels = np.linspace(-1 if diverging else 0, 1, 256, dtype=np.float32)[None]
+    buffer = BytesIO()
+    Image.fromarray(rgba(Shown(levels, levels, 1.0, diverging), on_dark)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
+    """The title over a map and the lines under its colour bar, broken to its width."""
+    common = {"showarrow": False, "xref": "paper", "x": cell.left, "xanchor": "left", "align": "left", "yref": "paper"}
+    ink = INK.get(st.context.theme.type, INK["light"])
+    title = {**common, "text": f"<b>{escape(panel.title)}</b>", "y": cell.top, "yanchor": "bottom", "yshift": 1,
+             "font": {"size": 13, "color": ink}}
+    told, warned = _wrapped(panel, columns)
+    lines = [*map(escape, told), *(f'<span style="color:{WARNING}">{escape(piece)}</span>' for piece in warned)]
+    if not lines:
+        return [title]
+    below = 4 if panel.shown is None else 33
+    return [title, {**common, "text": "<br>".join(lines), "y": cell.bottom, "yanchor": "top", "yshift": -below,
+                    "font": {"size": 11, "color": MUTED}}]
+
+
+def _wrapped(panel: Panel, columns: int) -> tuple[list[str], list[str]]:
+    """The lines and the warnings of a panel, broken to its width."""
+    width = {3: 60, 4: 44}.get(columns, 34)
+    return tuple([piece for line in lines for piece in textwrap.wrap(line, width)] for lines in (panel.lines, panel.warnings))
+
+
+def _opacity_slider(maps: Sequence[int]) -> list[dict[str, Any]]:
+    """A slider that fades the traces ``maps`` in the browser: no rerun, and the zoom stays."""
+    if not maps:
+        return []
+    levels = [round(0.1 * step, 1) for step in range(11)]
+    return [{
+        "active": levels.index(OPACITY), "x": 0, "len": 0.3, "y": 0, "yanchor": "top", "pad": {"t": 14, "b": 0},
+        "steps": [{"method": "restyle", "label": f"{round(100 * level)} %", "args": [{"opacity": level}, list(maps)]}
+                  for level in levels],
+        "currentvalue": {"prefix": "Opacity of the maps: ", "font": {"size": 11, "color": MUTED}, "offset": 6},
+        "font": {"size": 1, "color": "rgba(0,0,0,0)"}, "ticklen": 0, "minorticklen": 0, "borderwidth": 0,
+        "bgcolor": "rgba(125,135,139,0.35)", "activebgcolor": "#0f766e", "transition": {"duration": 0},
+    }]
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Image.Image: lambda image: (image.mode, image.size, image.tobytes())})
+def data_uri(image: Image.Image) -> str:
+    """The picture as a JPEG (quality 90) in a data URI."""
+    buffer = BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

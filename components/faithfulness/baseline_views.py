@@ -1,0 +1,142 @@
+"""The same curves under every baseline, and where the ranking of the methods flips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+
+import streamlit as st
+
+from components.compute.schedule import Schedule
+from components.compute.task import Failed, Ready
+from components.drawing import curves
+from components.drawing.curves import Curve, Panel
+from components.drawing.numbers import fixed
+from components.faithfulness import map_curves
+from components.faithfulness.map_curves import SCORES, MapCurves
+from components.faithfulness.protocol_controls import BASELINES
+from explainers.metrics.protocols import Params
+
+PLACE = "baselines"
+ABOVE = "as above"
+MARGIN = 0.005  # AUCs that are closer than this count as equal
+ACROSS = {"insertion": "share shown", "deletion": "share removed"}
+VALUES = {"Difference": "difference", "Insertion": "insertion_auc", "Deletion": "deletion_auc"}
+
+Views = dict[str, list[MapCurves]]
+"""The same maps with their curves, by the name of the baseline; the first view is by the page's own settings."""
+
+
+def draw(measured: Sequence[MapCurves], settings: Params) -> None:
+    """Measure the maps under each baseline, and show those that are measured beside the page's own settings."""
+    st.subheader("Does the ranking hold under other baselines?", anchor=False)
+    answers = [one.answer for one in measured]
+    schedule = Schedule(PLACE, [map_curves.task(answers, replace(settings, baseline=(key, key)), f"Baseline {name}")
+                                for name, key in BASELINES.items()])
+    count = len(schedule.waiting)
+    schedule.offer(f"Measure under all {count} baselines" if count == len(BASELINES) else
+                   f"Measure under {count} more baseline{'s' if count > 1 else ''}")
+    states = schedule.run()
+    for reason in dict.fromkeys(state.reason for state in states if isinstance(state, Failed)):
+        st.error(reason)
+    views = {ABOVE: list(measured)} | {name: map_curves.paired(answers, state.value)
+                                       for name, state in zip(BASELINES, states, strict=True) if isinstance(state, Ready)}
+    if len(views) > 1:
+        _draw(views)
+
+
+@st.fragment
+def _draw(views: Views) -> None:
+    chosen = st.segmented_control("Ranked by", list(VALUES), default="Difference", required=True, key="ranked", bind="query-params",
+                                  help="The number that ranks the methods. Difference: insertion minus deletion AUC.")
+    value = VALUES[chosen]
+    flips, lost = flipped(views, value), overtaken(views, value)
+    which = "every baseline" if len(views) > len(BASELINES) else "the baselines that are measured so far"
+    lines = [f"{first} and {second} change places with {_listed(where)}." for (first, second), where in flips.items()]
+    lines = lines or [f"No two methods change places: their order is the same under {which}."]
+    lines += [f"With {name}, a control overtakes {_listed(titles)}." for name, titles in lost.items()]
+    words = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    with st.container(key="baselines"):
+        st.html(f'<div class="verdict{" warned" if flips or lost else ""}">{words}</div>{table(views, value)}')
+    for name in ACROSS:
+        if chosen in ("Difference", name.capitalize()):
+            with st.container(key=f"curves-all-{name}"):
+                st.plotly_chart(figure(views, name), key=f"baselines-{name}", config=curves.CONFIG,
+                                alt=f"{name.capitalize()} curves under each baseline")
+
+
+def flipped(views: Views, value: str) -> dict[tuple[str, str], list[str]]:
+    """The pairs of methods (no controls) that change places, and the baselines with which they do. value: a score's name."""
+    own, *others = views
+    methods = [one.title for one in views[own] if not one.is_control]
+    merit = {name: {one.title: _merit(one, value) for one in view} for name, view in views.items()}
+    flips: dict[tuple[str, str], list[str]] = {}
+    for place, first in enumerate(methods):
+        for second in methods[place + 1:]:
+            ahead = {name: merit[name][first] - merit[name][second] for name in views}
+            where = [name for name in others if ahead[own] * ahead[name] < 0 and min(abs(ahead[own]), abs(ahead[name])) >= MARGIN]
+            if where:
+                flips[first, second] = where
+    return flips
+
+
+def overtaken(views: Views, value: str) -> dict[str, list[str]]:
+    """By baseline, the methods that are behind a control which they were ahead of in the first view."""
+    own, *others = views
+    merit = {name: {one.key: _merit(one, value) for one in view} for name, view in views.items()}
+    controls = [one.key for one in views[own] if one.is_control]
+    titles: dict[str, list[str]] = {}
+    for name in others:
+        for one in views[own]:
+            margins = [[merit[which][one.key] - merit[which][control] for which in (own, name)] for control in controls]
+            if not one.is_control and any(before >= MARGIN and after <= -MARGIN for before, after in margins):
+                titles.setdefault(name, []).append(one.title)
+    return titles
+
+
+def _merit(one: MapCurves, value: str) -> float:
+    """The score by its name, its sign turned where lower is better: higher is better."""
+    score = SCORES[value]
+    return score.of(one.result) * (1 if score.better == "higher" else -1)
+
+
+def ranks(view: Sequence[MapCurves], value: str) -> dict[str, int]:
+    """Each map's rank by its method's key, 1 for the best; the controls are ranked with the methods."""
+    ordered = sorted(view, key=lambda one: -_merit(one, value))
+    return {one.key: rank for rank, one in enumerate(ordered, start=1)}
+
+
+def table(views: Views, value: str) -> str:
+    """A row a map, a column a baseline: the number, the rank, and an arrow where it is not the rank of the first column."""
+    own, *_ = views
+    places = {name: ranks(view, value) for name, view in views.items()}
+    numbers = {name: {one.key: SCORES[value].of(one.result) for one in view} for name, view in views.items()}
+    first = places[own]
+    rows = []
+    for one in sorted(views[own], key=lambda one: first[one.key]):
+        cells = []
+        for name in views:
+            rank = places[name][one.key]
+            moved = "" if rank == first[one.key] else "\u25b2" if rank < first[one.key] else "\u25bc"
+            cells.append(f'<td{" class=flip" if moved else ""}>{fixed(numbers[name][one.key])}<span class="rank">{rank}</span>'
+                         f'<span class="moved">{moved}</span></td>')
+        title = f'<td><i style="background:{one.style.colour}"></i>{escape(one.title)}</td>'
+        rows.append(f'<tr{" class=control" if one.is_control else ""}>{title}{"".join(cells)}</tr>')
+    head = "".join(f"<th>{escape(name)}</th>" for name in views)
+    return (f'<div class="wide"><table class="numbers"><tr><th>AUC and rank</th>{head}</tr>{"".join(rows)}</table></div>'
+            '<p class="verdict">An arrow marks a rank that is not the one of the first column.</p>')
+
+
+def figure(views: Views, which: str) -> dict[str, object]:
+    """One curve of all maps, a panel for each baseline. which: ``insertion`` or ``deletion``."""
+    better = map_curves.better_in_words(SCORES[f"{which}_auc"])
+    panels = [Panel(name, better if place == 0 else "", ACROSS[which], tuple(
+        Curve(one.key, one.title, one.style, one.result.fractions, getattr(one.result, which)) for one in view))
+        for place, (name, view) in enumerate(list(views.items())[1:])]
+    low = 0.0 if views[ABOVE][0].result.target.contrast is None else -1.0
+    return curves.figure(panels, "", "probability" if low == 0 else "difference of p", low, height=230)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,84 @@
+"""Downloads of insertion and deletion: the figure for a paper (PNG, SVG), every point (CSV), the numbers and terms (JSON)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+from components.drawing import downloads
+from components.drawing.curves import Panel
+from components.drawing.publication import DPI
+from components.faithfulness.map_curves import SCORES, MapCurves
+from components.faithfulness.scrub import panels
+from components.state.workspace import Workspace
+from explainers.metrics.protocols import Params
+
+DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+
+
+def draw(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) -> None:
+    """A row of download buttons; each file is made when it is asked for."""
+    name = f"{workspace.picture.name}-{workspace.network.name}-{settings.protocol}"
+    caption = f"{workspace.network.title}, {workspace.target_words}, {settings.rules.title} protocol"
+    facts = all_settings(workspace, measured, settings)
+    shown, contrast = panels(measured, settings), workspace.target.contrast is not None
+    files = (
+        ("Figure (PNG)", "png", "image/png", lambda: figure(shown, caption, contrast, "png"), "Both curves, 300 dots per inch."),
+        ("Figure (SVG)", "svg", "image/svg+xml", lambda: figure(shown, caption, contrast, "svg"), "The same figure, scalable."),
+        ("Curves (CSV)", "csv", "text/csv", lambda: points(measured), "One line for each point of each curve."),
+        ("Numbers (JSON)", "json", "application/json", lambda: downloads.json_of(facts),
+         "The AUCs, the protocol with all its terms, and all that decides the maps."),
+    )
+    downloads.buttons(files, name, "curve-download")
+
+
+def all_settings(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) -> dict[str, Any]:
+    """The numbers, and everything that decides them, as plain JSON."""
+    numbers = {
+        one.key: {
+            **{name: score.of(one.result) for name, score in SCORES.items()},
+            "cim": one.result.cim, "cells": list(one.result.cells), "cells_a_step": one.result.step,
+            "forward": one.result.passes.forward}
+        for one in measured}
+    insertion, deletion = settings.baselines
+    terms = {**vars(settings), "baseline": {"insertion": insertion, "deletion": deletion}, "labels": list(settings.labels)}
+    return {"insertion_deletion": {"terms": terms, "results": numbers},
+            **downloads.settings(workspace, [one.answer for one in measured])}
+
+
+def points(measured: Sequence[MapCurves]) -> bytes:
+    """The curves as CSV: columns method, curve, fraction, probability."""
+    lines = [("method", "curve", "fraction", "probability")]
+    for one in measured:
+        for curve in ("insertion", "deletion"):
+            lines += [(one.key, curve, downloads.cell(fraction), downloads.cell(value))
+                      for fraction, value in zip(one.result.fractions, getattr(one.result, curve), strict=True)]
+    return downloads.csv_of(lines)
+
+
+def figure(shown: Sequence[Panel], caption: str, contrast: bool, kind: str) -> bytes:
+    """The file's bytes; ``kind`` is ``png`` or ``svg``."""
+    from matplotlib.figure import Figure  # takes a second to import, and only a download needs it
+
+    drawing = Figure(figsize=(9.2, 2.9), dpi=DPI, layout="constrained")
+    axes = drawing.subplots(1, len(shown), sharey=True)
+    for axis, panel in zip(axes, shown, strict=True):
+        for curve in panel.curves:
+            axis.plot(curve.x, curve.y, DASHES[curve.style.dash], color=curve.style.colour, linewidth=0.6 * curve.style.width,
+                      label=curve.name)
+        axis.set_title(f"{panel.title} ({panel.better[:-2]})", fontsize=8, loc="left")
+        axis.set_xlabel(panel.across, fontsize=7)
+        axis.set_xlim(0, 1)
+        axis.set_ylim(-1.02 if contrast else -0.02, 1.02)
+        axis.tick_params(labelsize=6, width=0.5)
+        for side, edge in axis.spines.items():
+            edge.set_linewidth(0.5)
+            edge.set_visible(side in ("left", "bottom"))
+    axes[0].set_ylabel("difference of probabilities" if contrast else "probability", fontsize=7)
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False,
+                title="AUC of insertion, deletion", title_fontsize=7, alignment="left")
+    drawing.supxlabel(caption, fontsize=6.5, color="#555555", x=0.01, ha="left")
+    buffer = BytesIO()
+    drawing.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()

@@ -1,0 +1,78 @@
+"""How insertion and deletion are measured: the protocol, and what of it is chosen otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from components.state.workspace import Workspace, class_labels
+from explainers.metrics.insertion_deletion import METRIC
+from explainers.metrics.protocols import OUTPUTS, PROTOCOLS, Params
+
+OWN = "protocol's own"
+BASELINES = {"training mean": "zero", "black": "black", "image mean": "mean", "blur": "blur", "noise": "noise"}
+RESOLUTIONS = (7, 14, 28, 56, 112)
+PIXELS = "every pixel"
+MOST_CELLS = 10**9  # a step, as many as the metric takes
+ORDERS = {"Values": "value", "Magnitudes": "magnitude"}
+BASELINE_HELP = ("What stands where the picture is not. Training mean: the mean colour of the training set (zero after "
+                 "normalisation). Image mean: this picture's own mean colour. Blur: by the protocol's kernel. Noise: one "
+                 "seeded draw. ")
+ORDER_HELP = ("Values: what speaks most for the class comes first. Magnitudes: what is strongest either way. A gradient's sign says "
+              "whether a pixel should be brighter, not whether it speaks for the class, so Gradient, SmoothGrad and Guided "
+              "Backpropagation are often measured by magnitude.")
+
+
+def draw(workspace: Workspace) -> Params:
+    """Draw the controls in two rows and read them. The baselines are always named, so that equal settings have equal keys."""
+    by_title = {rules.title: key for key, rules in PROTOCOLS.items()}
+    with _row("protocol-row"):
+        title = st.segmented_control(
+            "Protocol", list(by_title), default="RISE", required=True, key="protocol", bind="query-params",
+            help=next(parameter.help for parameter in METRIC.parameters if parameter.name == "protocol"))
+        protocol = by_title[title]
+        start = st.selectbox("Insertion starts from", [OWN, *BASELINES], key="insertion", bind="query-params", width=150,
+                             help=BASELINE_HELP + "Insertion brings the picture back over it.")
+        end = st.selectbox("Deletion ends at", [OWN, *BASELINES], key="deletion", bind="query-params", width=150,
+                           help=BASELINE_HELP + "Deletion puts it over the picture.")
+        labels = _labels(workspace) if protocol == "dmbp" else ()
+    with _row("steps-row"):
+        order = st.segmented_control("Order by", list(ORDERS), default="Values", required=True, key="order", bind="query-params",
+                                     help=ORDER_HELP)
+        resolution = _resolution(workspace)
+        step = st.number_input("Cells a step", 1, MOST_CELLS, None, key="step", bind="query-params", width=175, placeholder=OWN,
+                               help="How many cells change between two points. Fewer: a finer curve that takes longer. Empty: "
+                                    "the protocol's own.")
+        output = st.segmented_control("Probabilities", OUTPUTS, default=OUTPUTS[0], required=True, key="output",
+                                      bind="query-params", help="Softmax: the classes share one whole. Sigmoid: each class for "
+                                                                "itself, for networks trained with several labels.")
+    otherwise = bool(step) or resolution is not None or start != OWN or end != OWN or ORDERS[order] != "value"
+    rules = PROTOCOLS[protocol]
+    st.caption(f"{f'Chosen otherwise above; {title} itself: ' if otherwise else ''}{rules.says}")
+    baseline = BASELINES.get(start, rules.insertion), BASELINES.get(end, rules.deletion)
+    return Params(protocol, baseline, int(step) if step else None, resolution, output, labels, ORDERS[order])
+
+
+def _row(key: str) -> Any:
+    return st.container(key=key, horizontal=True, vertical_alignment="bottom", gap="small")
+
+
+def _resolution(workspace: Workspace) -> int | None:
+    side = min(workspace.network.input_size)
+    sizes = {f"{cells} \u00d7 {cells}": cells for cells in RESOLUTIONS if cells < side} | {PIXELS: side}
+    chosen = st.selectbox(
+        "Cells", [OWN, *sizes], key="cells", bind="query-params", width=140,
+        help="The grid in which a map is ordered. I-GOS takes each map's own, so that coarse maps are measured coarsely: "
+             "choose one grid for all to compare methods of different resolutions. The other protocols take pixels.")
+    return sizes.get(chosen)
+
+
+def _labels(workspace: Workspace) -> tuple[int, ...]:
+    """The other classes in the picture, for cIM."""
+    names = class_labels(workspace.network.categories)
+    chosen = st.multiselect(
+        "Other labels", names, key="labels", bind="query-params", width=220, placeholder="none",
+        help="Other classes that are in this picture. cIM is their insertion AUC while the lowest attributions come first: "
+             "high, if the map leaves to them what is theirs.")
+    return tuple(index for index in map(names.index, chosen) if index not in workspace.target.classes)

@@ -1,0 +1,88 @@
+"""The curves, and one fraction of them at a time: what the network saw there and predicted, for every method at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+import explainers as ex
+from components.drawing import curves
+from components.drawing.curves import Curve, Panel
+from components.drawing.heatmaps import data_uri
+from components.drawing.numbers import fixed
+from components.faithfulness.map_curves import AUCS, MapCurves, better_in_words
+from components.state.workspace import Workspace
+from explainers.metrics import insertion_deletion as metric
+from explainers.metrics.protocols import Params
+
+SHOWN = 176  # pixels of a picture's side at most; smaller ones are enlarged with sharp edges
+
+
+@st.fragment
+def draw(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) -> None:
+    """The figure, a slider, and under it two pictures a method. No pass through the network."""
+    chart = st.container(key="curves")
+    percent = st.slider("Share of the cells", 0, 100, 15, format="%d %%", key="share", bind="query-params",
+                        help="How far insertion and deletion have gone: the dotted line above, the pictures below.")
+    contrast = workspace.target.contrast is not None
+    spec = curves.figure(
+        panels(measured, settings), "AUC of insertion, deletion",
+        "difference of p" if contrast else f"p({workspace.target_words})", low=-1.0 if contrast else 0.0, at=percent / 100)
+    titles = ", ".join(one.title for one in measured)
+    chart.plotly_chart(spec, key="curves-figure", config=curves.CONFIG,
+                       alt=f"Insertion and deletion curves for {workspace.target_words} of the maps by {titles}")
+    tiles = "".join(tile(workspace, one, settings, percent / 100) for one in measured)
+    with st.container(key="scrub"):
+        st.html(f'<div class="scrub">{tiles}</div>')
+
+
+def panels(measured: Sequence[MapCurves], settings: Params) -> list[Panel]:
+    """Insertion on the left, deletion on the right; the legend has both AUCs."""
+    def lines(which: str) -> tuple[Curve, ...]:
+        ordered = sorted(measured, key=lambda one: -one.result.difference)
+        return tuple(Curve(one.key, f"{one.title}  {', '.join(fixed(score.of(one.result)) for score in AUCS)}", one.style,
+                           one.result.fractions, getattr(one.result, which)) for one in ordered)
+
+    first = "highest first" if settings.order_by == "value" else "largest magnitude first"
+    insertion, deletion = map(better_in_words, AUCS)
+    return [Panel("Insertion", insertion, f"share of the cells shown, {first}", lines("insertion")),
+            Panel("Deletion", deletion, f"share of the cells removed, {first}", lines("deletion"))]
+
+
+def tile(workspace: Workspace, one: MapCurves, settings: Params, fraction: float) -> str:
+    """A method's two pictures at the point of its curves that is nearest to ``fraction``."""
+    result = one.result
+    point = int(np.abs(result.fractions - fraction).argmin())
+    pair = metric.composites(workspace.network, workspace.input.x, one.attribution, float(result.fractions[point]),
+                             seed=workspace.seed, **vars(settings))
+    sides = []
+    for name, composite, probabilities, top in (("inserted", pair[0], result.insertion, result.insertion_top),
+                                                ("deleted", pair[1], result.deletion, result.deletion_top)):
+        sides.append(f'<div><img src="{source(workspace.network, composite)}" alt="{escape(one.title)}: {name}">'
+                     f'<p><b>{fixed(probabilities[point], 2)}</b> {name}</p>{_top(workspace, top, point)}</div>')
+    rows, columns = result.cells
+    grid = "" if result.cells == workspace.network.input_size else f"{rows} \u00d7 {columns} cells"
+    return (f'<figure><figcaption><i style="background:{one.style.colour}"></i>{escape(one.title)}'
+            f"<span>{grid}</span></figcaption><div class=\"pair\">{''.join(sides)}</div></figure>")
+
+
+def _top(workspace: Workspace, top: metric.Top, point: int) -> str:
+    rows = []
+    for index, probability in zip(top.classes[point], top.probabilities[point], strict=True):
+        mark = ' class="target"' if int(index) in workspace.target.classes else ""
+        rows.append(f"<li{mark}><span>{escape(workspace.network.categories[int(index)])}</span><span>{probability:.2f}</span></li>")
+    return f"<ol>{''.join(rows)}</ol>"
+
+
+def source(network: ex.Classifier, composite: Any) -> str:
+    """What the network saw, a tensor (1, C, H, W), as a data URI."""
+    image = network.preprocessing.picture(composite[0])
+    if image.width < SHOWN // 2:
+        factor = -(-SHOWN // image.width)
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    return data_uri(image)

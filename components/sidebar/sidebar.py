@@ -1,0 +1,84 @@
+"""The sidebar, the same on every page: picture, network, classes, methods, reference set, seed. All of it but pixels is in the URL."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import explainers as ex
+from components.compute import asked
+from components.sidebar import network_picker, picture_picker, reference_picker
+from components.state.engine import engine
+from components.state.model_input import ModelInput, model_input
+from components.state.workspace import Workspace, class_labels
+
+TOP = "Top prediction"
+NO_CONTRAST = "None"
+DEFAULT_METHODS = ("grad_cam", "integrated_gradients", "guided_backprop")
+LARGEST_SEED = 2**31 - 1
+
+
+def draw() -> Workspace | None:
+    """Draw the sidebar and read it; None while there is no network to explain."""
+    with st.sidebar:
+        pictures, networks = st.container(gap="small"), st.container(gap="small")
+        with networks:
+            network = network_picker.pick()
+        with pictures:
+            picture = picture_picker.pick(network.training_data if network else "scenes")
+        shown = model_input(network, picture) if network else None
+        target = _target(network, shown)
+        methods = _methods(network)
+        reference = reference_picker.pick(network, methods) if network else None
+        seed = st.number_input(
+            "Seed", 0, LARGEST_SEED, 0, key="seed", bind="query-params",
+            help="Methods with randomness (noise, random masks) give the same map for the same seed.")
+        st.button("Clear map cache", key="clear_cache", type="tertiary", on_click=_clear,
+                  help="Deletes the cached maps and numbers, in memory and on disk. Pictures are never kept; EXPLORER_CACHE=off "
+                       "keeps maps off the disk.")
+    if network is None or shown is None:
+        return None
+    return Workspace(network, picture, shown, target, methods, int(seed), reference)
+
+
+def _clear() -> None:
+    engine().cache.clear()
+    asked.forget_failures()
+
+
+def _target(network: ex.Classifier | None, shown: ModelInput | None) -> ex.Target:
+    """The class that is explained, and the contrast class."""
+    labels = class_labels(network.categories) if network else ()
+    chosen = st.selectbox(
+        "Class", [TOP, *labels], key="class", bind="query-params",
+        help="The class whose logit the maps explain. The top prediction follows the picture. Type to search.")
+    contrast = st.selectbox(
+        "Contrast class", [NO_CONTRAST, *labels], key="against", bind="query-params",
+        help="A second class: the maps then explain logit(class) \u2212 logit(contrast class), what speaks for the one rather "
+             "than the other. Type to search.")
+    if shown is None:
+        return ex.Target.of(0)
+    first = shown.ranked[0] if chosen == TOP else labels.index(chosen)
+    other = None if contrast == NO_CONTRAST else labels.index(contrast)
+    if other == first:
+        st.warning("Both classes are the same: the maps explain the class alone.")
+        other = None
+    return ex.Target.of(first if other is None else (first, other))
+
+
+def _methods(network: ex.Classifier | None) -> tuple[str, ...]:
+    """The chosen methods in the order of the registry, the controls behind them."""
+    declared = ex.methods()
+    real = [key for key, method in declared.items() if not method.is_control]
+    chosen = st.multiselect(
+        "Methods", real, default=[key for key in DEFAULT_METHODS if key in declared], key="methods", bind="query-params",
+        format_func=lambda key: declared[key].title, placeholder="Choose methods",
+        help="Each chosen method draws one map. They are listed by family, from plain gradients to optimised masks.")
+    reasons = {declared[key].title: declared[key].lacks(network) for key in real} if network else {}
+    off = {title: reason for title, reason in reasons.items() if reason}
+    if off:
+        st.caption(f"Off for this network: {', '.join(off)}.", help="\n\n".join(off.values()))
+    controls = st.toggle(
+        "Add controls", key="controls", bind="query-params",
+        help="Maps that know nothing of the network: random noise, a blob in the centre, the picture's edges. "
+             "A method should look different from them.")
+    return (*chosen, *(key for key in declared if controls and declared[key].is_control))

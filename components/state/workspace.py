@@ -1,0 +1,56 @@
+"""What a person has chosen in the sidebar, as one value that every page reads. Nothing is drawn here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+import explainers as ex
+from components.state.model_input import ModelInput, Picture
+from explainers.data.reference import ReferenceSet
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A network, a picture, a target and the chosen methods.
+
+    methods: their keys, the controls last. reference: the images chosen for methods that fit statistics; None for the network's own.
+    """
+
+    network: ex.Classifier
+    picture: Picture
+    input: ModelInput
+    target: ex.Target
+    methods: tuple[str, ...]
+    seed: int
+    reference: ReferenceSet | None = None
+
+    @property
+    def target_words(self) -> str:
+        """What the maps explain, for a caption: ``umbrella``, or ``umbrella \u2212 heart`` for a contrast."""
+        return self.target.words(self.network.categories)
+
+    @property
+    def sentence(self) -> str:
+        """What the maps show, in one sentence; it says so where they explain a contrast."""
+        names = self.network.categories
+        first = names[self.target.first]
+        if self.target.contrast is None:
+            return f"How much each pixel counts for {first} (its logit)."
+        other = names[self.target.contrast]
+        return f"What speaks for {first} rather than {other}: logit({first}) \u2212 logit({other})."
+
+    def question(self, method: ex.Method, params: Mapping[str, Any]) -> ex.Question:
+        """The question to one method with these settings. Raises ExplainerError for settings outside their range."""
+        return ex.Question(self.network, self.input.x, method, self.target, method.settings(**params), self.seed, self.reference)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def class_labels(categories: tuple[str, ...]) -> tuple[str, ...]:
+    """The class names, made unique: ImageNet has two cranes."""
+    counts = Counter(categories)
+    return tuple(f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(categories))

@@ -1,0 +1,51 @@
+"""Cache keys: a digest of everything that decides a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+def key_of(*parts: Any) -> str:
+    """A sha256 hex digest: equal parts, and only they, share it.
+
+    Parts are numbers, strings, None, tensors, arrays, dataclasses, tuples, lists and dicts of them, and objects that have an
+    ``identity``, a string that stands for all that decides them (a classifier, a question, a reference set). Raises TypeError for
+    anything else, because a ``repr`` may hide what decides a result.
+    """
+    return hashlib.sha256(json.dumps([_plain(part) for part in parts]).encode()).hexdigest()
+
+
+def array_digest(values: Tensor | np.ndarray) -> str:
+    """sha256 of a tensor's or an array's shape, type and bytes; the device does not count."""
+    array = np.ascontiguousarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)
+    return hashlib.sha256(f"{array.shape} {array.dtype}".encode() + array.tobytes()).hexdigest()
+
+
+def _plain(part: Any) -> Any:
+    """JSON that tells apart what differs: types are named, so that 1 and True, or a tuple and a list, are not the same."""
+    if part is None or isinstance(part, (bool, str, int)):
+        return part
+    if isinstance(part, (float, np.floating)):
+        return {"float": repr(float(part))}
+    if isinstance(part, np.integer):
+        return int(part)
+    if isinstance(part, (Tensor, np.ndarray)):
+        return {"array": array_digest(part)}
+    identity = getattr(part, "identity", None)
+    if isinstance(identity, str):
+        return {type(part).__name__: identity}
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        fields = {f.name: _plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
+        return {type(part).__qualname__: fields}
+    if isinstance(part, Mapping):
+        return {"dict": sorted([str(name), _plain(value)] for name, value in part.items())}
+    if isinstance(part, (tuple, list)):
+        return {type(part).__name__: [_plain(item) for item in part]}
+    raise TypeError(f"a cache key cannot be made of a {type(part).__name__}")

@@ -1,0 +1,24 @@
+"""How a long run says how far it is, and how it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+Progress = Callable[[int, int, Tensor | None], Any]
+"""``progress(done, total, preview)``: ``preview`` is the map so far, (h, w) or (C, h, w), or None.
+
+Returning False, or raising an exception, stops the run.
+"""
+
+
+class Cancelled(Exception):
+    """The progress callback asked to stop. Nothing was stored."""
+
+
+def report(progress: Progress | None, done: int, total: int, preview: Tensor | None = None) -> None:
+    """Call the callback, if there is one. Raises Cancelled when it returns False."""
+    if progress is not None and progress(done, total, preview) is False:
+        raise Cancelled(f"stopped after {done} of {total}")

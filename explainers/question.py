@@ -1,0 +1,159 @@
+"""One question to one method: a network, an image, a target and settings. An immutable value that can be run.
+
+    question = ask(net, x, "rise", target=3, masks=1000)
+    question.run().heatmap()
+    replace(question, target=7).run()            # dataclasses.replace asks another question
+
+Its key is made of digests of everything that decides the map, so it is the cache key and the name of a download.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explainers.attribution import Attribution, health
+from explainers.context import Context, RunOptions
+from explainers.contract import Method, RawMap
+from explainers.data.reference import ReferenceSet
+from explainers.data.reference import default as default_reference
+from explainers.errors import UnsupportedError
+from explainers.keys import array_digest, key_of
+from explainers.methods import method as find_method
+from explainers.networks.classifier import Classifier
+from explainers.passes import Passes
+from explainers.target import PlainTarget, Target
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides a map, in a form that needs no network and no image: what a cache, a link or a worker is told.
+
+    ``network`` and ``image`` are sha256 digests, ``reference_id`` is the identity of the reference set, or empty.
+    ``precision`` is "float32", which is all there is so far.
+    """
+
+    network: str
+    image: str
+    target: Target
+    method: str
+    version: int
+    params: tuple[tuple[str, Any], ...]
+    seed: int
+    device: str
+    reference_id: str = ""
+    precision: str = "float32"
+
+    @property
+    def key(self) -> str:
+        """A sha256 hex digest: equal requests, and only they, share it."""
+        return key_of(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked, ready to be run. Two questions are equal if they have the same key.
+
+    x: one image (1, C, H, W), preprocessed. target: None becomes the network's top-1 class. settings: an instance of the method's
+    settings dataclass. reference: the images that a method fits its statistics on; None for the network's own set, or copies of
+    the image. Raises ExplainerError for an image, a target or settings that do not fit.
+    """
+
+    network: Classifier
+    x: Tensor
+    method: Method
+    target: Target
+    settings: Any
+    seed: int = 0
+    reference: ReferenceSet | None = None
+
+    def __post_init__(self) -> None:
+        x = _one_image(self.network, self.x)
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "target", self.network.target(x, self.target))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Question) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @cached_property
+    def request(self) -> Request:
+        """The question as digests and plain values."""
+        params = tuple(sorted(dataclasses.asdict(self.settings).items()))
+        reference_id = self.reference_set.identity if self.reference_set else ""
+        return Request(self.network.fingerprint, self.image_digest, self.target, self.method.key, self.method.version, params,
+                       self.seed, self.network.device.type, reference_id)
+
+    @cached_property
+    def image_digest(self) -> str:
+        """sha256 of the preprocessed image."""
+        return array_digest(self.x)
+
+    @cached_property
+    def key(self) -> str:
+        """A sha256 hex digest of all that decides the map."""
+        return self.request.key
+
+    @property
+    def identity(self) -> str:
+        """The key, for keys of measurements that are about this question."""
+        return self.key
+
+    @cached_property
+    def reference_set(self) -> ReferenceSet | None:
+        """The images that the method fits its statistics on; None for a method that fits none."""
+        if not self.method.fits_statistics:
+            return None
+        return self.reference or default_reference(self.network, self.x)
+
+    @property
+    def passes(self) -> Passes:
+        """What the map costs. What is fitted once on the reference set is not among it."""
+        return self.method.cost(self.settings, self.network)
+
+    @property
+    def lacks(self) -> str | None:
+        """Why the method cannot explain this network, in one sentence; None if it can."""
+        return self.method.lacks(self.network)
+
+    def run(self, options: RunOptions | None = None) -> Attribution:
+        """Compute the map. Raises UnsupportedError, another ExplainerError, and Cancelled."""
+        if self.lacks:
+            raise UnsupportedError(self.lacks)
+        network = self.network.metered()
+        context = Context(network, self.seed, options, self.reference_set)
+        begin = time.perf_counter()
+        context.progress(0, 1)
+        raw: RawMap = self.method.attribute(network, self.x, self.target, self.settings, context)
+        native = raw.native.detach().to("cpu", torch.float32).contiguous().clone()
+        seconds = time.perf_counter() - begin
+        context.progress(1, 1)
+        note = self.reference_set.note if self.reference_set else ""
+        return Attribution(
+            native=native, method=self.method.key, target=self.target, params=dataclasses.asdict(self.settings), seed=self.seed,
+            network=network.name, input_size=network.input_size, signed=self.method.signed and raw.signed,
+            reduction=raw.reduction, upsample=self.method.upsample, passes=network.counted() + context.reused, seconds=seconds,
+            flags=health(native) + ((note,) if note else ()), extras=raw.extras)
+
+
+def ask(network: Classifier, x: Tensor, method: str, *, target: Target | PlainTarget | None = None, seed: int = 0,
+        reference: ReferenceSet | None = None, **params: Any) -> Question:
+    """The question for a method by its key and settings by name. Raises ExplainerError."""
+    found = find_method(method)
+    return Question(network, x, found, network.target(_one_image(network, x), target), found.settings(**params), seed, reference)
+
+
+def _one_image(network: Classifier, x: Tensor) -> Tensor:
+    if x.ndim != 4 or x.shape[0] != 1:
+        raise UnsupportedError(f"One image at a time: x must have shape (1, C, H, W), not {tuple(x.shape)}.")
+    if not torch.isfinite(x).all():
+        raise UnsupportedError("The image has values that are not finite; preprocess it again.")
+    return x.detach().to(network.device, torch.float32)

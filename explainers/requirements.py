@@ -1,0 +1,72 @@
+"""What a method may need of a network. Each requirement is declared here once, with its words for people and its check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from explainers.networks.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One requirement. ``label`` completes "It needs ..." on a card. ``missing`` gives, for a network that does not meet it, the
+    end of the sentence "The method needs ...", with the reason, and None for one that does."""
+
+    name: str
+    label: str
+    missing: Callable[[Classifier], str | None]
+
+
+def _no_graph(network: Classifier) -> str | None:
+    return f"a network whose layers can be walked, but {network.untraceable}" if network.graph is None else None
+
+
+def _no_relu(network: Classifier) -> str | None:
+    if network.graph is not None and (network.graph.named("relu") or network.graph.named("relu6")):
+        return None
+    return "ReLU activations, and this network has none that can be found"
+
+
+def _not_piecewise_linear(network: Classifier) -> str | None:
+    nonlinear = network.graph.nonlinear_layers() if network.graph is not None else ("layers that cannot be walked",)
+    if not nonlinear:
+        return None
+    return ("a piecewise linear network (ReLU or ReLU6, max-pooling and affine layers), and this one has "
+            f"{', '.join(nonlinear)}")
+
+
+def _not_invertible(network: Classifier) -> str | None:
+    if network.invertible:
+        return None
+    return ("dense, convolution, ReLU and pooling layers in one chain from the logits down to a feature map, and in this "
+            f"network {network.below_the_chain()} comes between")
+
+
+def _no_feature_maps(network: Classifier) -> str | None:
+    return None if network.features.default else "a spatial feature map before the head, and this network has none"
+
+
+def _always_met(network: Classifier) -> str | None:
+    return None
+
+
+GRAPH = Requirement("graph", "a network whose layers can be walked", _no_graph)
+RELU = Requirement("relu", "ReLU activations", _no_relu)
+PIECEWISE_LINEAR = Requirement(
+    "piecewise_linear", "nothing but affine layers, ReLU or ReLU6, and max-pooling (a piecewise linear network)",
+    _not_piecewise_linear)
+INVERTIBLE = Requirement(
+    "invertible", "an unbranched chain of dense, convolution, ReLU and pooling layers below the logits", _not_invertible)
+FEATURE_MAPS = Requirement("feature_maps", "a spatial feature map before the head", _no_feature_maps)
+REFERENCE_SET = Requirement(  # always met: where a network has no set, copies of the explained image take its place
+    "reference_set", "a reference set of images to fit statistics on", _always_met)
+
+
+def reason_against(title: str, needs: tuple[Requirement, ...], network: Classifier) -> str | None:
+    """Why a method of this title cannot explain the network, as one sentence; None if it can."""
+    for requirement in needs:
+        missing = requirement.missing(network)
+        if missing:
+            return f"{title} needs {missing}."
+    return None

@@ -1,0 +1,52 @@
+"""Small networks with everything that is hard for a method: a reused in-place ReLU, a residual sum, batch norm, biases, a max-pool."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from explainers.networks.classifier import Classifier
+from explainers.networks.preprocessing import Preprocessing
+
+
+class Residual(nn.Module):
+    """A block that, like torchvision's, calls one in-place ReLU twice."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.conv2(out)
+        out += x
+        return self.relu(out)
+
+
+def seeded(build, seed: int = 0) -> nn.Module:
+    """A module with weights from one seed, its batch norms away from the identity."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = build()
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                nn.init.normal_(part.running_mean, std=0.2)
+                nn.init.uniform_(part.running_var, 0.5, 2.0)
+                nn.init.uniform_(part.weight, 0.5, 1.5)
+                nn.init.normal_(part.bias, std=0.2)
+    return module
+
+
+def classifier(module: nn.Module, side: int = 32, classes: int = 5, channels: int = 3, name: str = "toy") -> Classifier:
+    """A classifier around a module; pixels are normalised with mean 1/2 and deviation 1/4."""
+    return Classifier(module, name=name, title="Toy", categories=[f"class {i}" for i in range(classes)],
+                      preprocessing=Preprocessing(side, side, (0.5,) * channels, (0.25,) * channels))
+
+
+def residual_module() -> nn.Module:
+    return seeded(lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(inplace=True), Residual(8), nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 5)))

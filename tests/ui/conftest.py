@@ -1,0 +1,46 @@
+"""The app in Streamlit's own test harness: no browser, one thread, every element at hand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from support.paths import ROOT
+
+import explainers as ex
+from components.state import engine as state_engine
+
+
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch) -> None:
+    """AppTest makes the app's script ``__main__`` and leaves it there; a process that a later test starts would run it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(scope="session")
+def engine() -> ex.Engine:
+    """The engine of this process, which the app uses in all tests; its maps stay in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(state_engine.CACHE_FOLDER, "off")
+        state_engine.engine.clear()
+        return state_engine.engine()
+
+
+@pytest.fixture()
+def open_app(engine) -> Callable[..., AppTest]:
+    """Opens the start page, or ``page``, with query parameters."""
+
+    def opened(page: str = "", query: dict[str, Any] | None = None) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+        for name, value in (query or {}).items():
+            app.query_params[name] = value
+        app.run()
+        if page:
+            app.switch_page(f"pages/{page}.py").run()
+        assert not app.exception, app.exception
+        return app
+
+    return opened

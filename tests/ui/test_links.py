@@ -1,0 +1,80 @@
+"""A link brings a colleague to the same view. These links are old promises: a change that breaks one breaks theirs."""
+
+from __future__ import annotations
+
+import pytest
+from support.page import chosen_picture, click, errors, heading, maps, value, words
+from support.paths import ROOT
+
+import explainers as ex
+
+PROMISED = {
+    "network": "Scenes: VGG with biases", "class": "umbrella", "against": "heart", "seed": "7", "controls": "true",
+    "methods": ["Gradient", "SmoothGrad"], "smoothgrad.samples": "3", "gradient.times_input": "true",
+    "values": "Positive", "scale": "Shared", "backdrop": "Colour", "hide": "20",
+}
+
+
+def test_an_old_link_restores_the_view(open_app):
+    app = open_app(query=PROMISED)
+    expected = {"network": "scenes_vgg", "class": "umbrella", "against": "heart", "seed": 7, "methods": ["gradient", "smoothgrad"],
+                "controls": True, "smoothgrad.samples": 3, "gradient.times_input": True, "values": "Positive", "scale": "Shared",
+                "backdrop": "Colour", "hide": 20}
+    assert {key: value(app, key) for key in expected} == expected
+    assert "umbrella rather than heart" in heading(app) and "3 F + 3 B" in words(app)
+
+
+def test_every_default_method_and_control_has_a_map(open_app):
+    app = open_app(query={"controls": "true", "methods": ["Gradient"]})
+    assert len(maps(app)) == 1 + sum(method.is_control for method in ex.methods().values())
+
+
+def test_a_picture_is_chosen_by_a_link_and_kept_in_it(open_app):
+    scenes = [sample for sample in ex.samples() if sample.kind == "scenes"]
+    first = maps(open_app(query={"methods": ["Gradient"], "picture": scenes[0].name}))
+    app = open_app(query={"methods": ["Gradient"], "picture": scenes[1].name})
+    assert maps(app) != first
+    app = click(app, f"picture-{scenes[0].name}")
+    assert maps(app) == first and chosen_picture(app) == scenes[0].name
+
+
+def test_nonsense_in_a_link_falls_back_to_the_defaults(open_app):
+    app = open_app(query={"network": "no such network", "class": "unicorn", "against": "x", "seed": "-5", "clip": "purple",
+                          "methods": ["Astrology"], "smoothgrad.samples": "100000", "picture": "../../etc/passwd"})
+    assert not app.exception and value(app, "network") == "scenes_vgg" and value(app, "seed") == 0
+
+
+PAGES = {  # each page's own settings as they stand in a link, and as the page reads them; nothing here takes long
+    "compare": ({"scale": "Shared"}, {"scale": "Shared"}),
+    "methods": ({}, {}),
+    "faithfulness": (
+        {"measurement": "Insertion and deletion", "protocol": "I-GOS", "cells": "7 \u00d7 7", "step": "12", "deletion": "black",
+         "output": "Sigmoid", "order": "Magnitudes", "share": "30"},
+        {"protocol": "I-GOS", "cells": "7 \u00d7 7", "step": 12, "deletion": "black", "order": "Magnitudes", "share": 30}),
+    "class_sensitivity": (
+        {"held_against": ["star", "heart", "cat"], "compared_by": "SSIM"},
+        {"held_against": ["star", "heart", "cat"], "compared_by": "ssim"}),
+    "sanity_checks": (
+        {"randomise": "Last layer only", "drawn": "Permuted", "draw_seed": "3", "likeness": "HOG"},
+        {"randomise": "Last layer only", "drawn": "Permuted", "draw_seed": 3, "likeness": "HOG"}),
+    "attribution_mask": (
+        {"bases": ["Guided Backpropagation"], "mask_iterations": "4", "mask_step": "2", "mask_line": "Logit", "mask_stretch": "false"},
+        {"bases": ["guided_backprop"], "mask_iterations": 4, "mask_step": 2, "mask_line": "Logit", "mask_stretch": False}),
+}
+QUESTIONS = {
+    "compare": "Where did it look?", "methods": "What is each method?", "faithfulness": "Does the network agree?",
+    "class_sensitivity": "Does the map follow the class?", "sanity_checks": "Does the map follow the weights?",
+    "attribution_mask": "What if it saw only that?"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_link_to_each_page_restores_its_settings(open_app, name):
+    link, state = PAGES[name]
+    app = open_app(name, {"methods": ["Gradient"], "seed": "7", **link})
+    assert QUESTIONS[name] in heading(app) and value(app, "seed") == 7
+    assert {key: value(app, key) for key in state} == state
+    assert not errors(app)
+
+
+def test_every_page_has_a_promised_link():
+    assert set(PAGES) == {path.stem for path in (ROOT / "pages").glob("*.py")}

@@ -1,0 +1,118 @@
+"""What people drop on the app: one line for what cannot be used, a note for what was changed, and nothing lost."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import page
+from support.page import chosen_picture, errors, maps
+
+
+def photo(width: int = 160, height: int = 120) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x % 256, y % 256, (x * y) % 256], -1).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG that promises 20,000 x 20,000 pixels in a few bytes."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def animation() -> bytes:
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue")]
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+def sixteen_bit() -> bytes:
+    return encoded(Image.fromarray((np.arange(64 * 64).reshape(64, 64) * 16).astype(np.uint16)), "PNG")
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(photo(), "JPEG", exif=exif)
+
+
+REFUSED = {
+    "text.jpg": lambda: b"this is no picture\n" * 20,
+    "truncated.jpg": lambda: encoded(photo(), "JPEG")[:1500],
+    "empty.png": lambda: b"",
+    "one.png": lambda: encoded(Image.new("RGB", (1, 1)), "PNG"),
+    "bomb.png": bomb,
+}
+ACCEPTED = {
+    "photo.jpg": lambda: encoded(photo(), "JPEG"),
+    "animation.gif": animation,
+    "print.jpg": lambda: encoded(photo().convert("CMYK"), "JPEG"),
+    "scan.png": sixteen_bit,
+    "palette.png": lambda: encoded(photo().convert("P"), "PNG", transparency=photo().convert("P").getpixel((5, 5))),
+    "turned.jpg": turned,
+}
+
+
+def give(app, *files: tuple[str, bytes]):
+    return page.upload(app, "uploaded_files", *((name, data, "image/png") for name, data in files))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_file_gets_one_line_and_the_picture_stays(open_app, name):
+    app = open_app(query={"methods": ["Gradient"]})
+    before = maps(app)
+    app = give(app, (name, REFUSED[name]()))
+    assert not app.exception
+    assert len(errors(app)) == 1 and "\n" not in errors(app)[0] and errors(app)[0].startswith(name)
+    assert maps(app) == before
+    app = give(app, ("photo.jpg", ACCEPTED["photo.jpg"]()))
+    assert not errors(app) and maps(app) != before
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_picture_of_any_kind_is_taken_and_chosen(open_app, name):
+    app = open_app(query={"methods": ["Gradient"]})
+    before = maps(app)
+    app = give(app, (name, ACCEPTED[name]()))
+    assert not app.exception and not errors(app)
+    assert maps(app) != before and chosen_picture(app).startswith("upload-")
+    notes = page.captions(app, "picture_notes")
+    assert bool(notes) == (name != "photo.jpg"), notes
+
+
+def test_a_good_file_among_bad_ones_is_taken(open_app):
+    app = open_app(query={"methods": ["Gradient"]})
+    before = maps(app)
+    app = give(app, ("bad.png", b""), ("good.jpg", ACCEPTED["photo.jpg"]()))
+    assert len(errors(app)) == 1 and maps(app) != before
+
+
+def test_a_hostile_name_is_shown_as_plain_text(open_app):
+    app = open_app()
+    app = give(app, ("<img src=x onerror=alert(1)> [a](http://b).png", b""))
+    assert len(errors(app)) == 1
+    assert not set("<>[]()") & set(errors(app)[0].split(": ")[0])
+
+
+def test_the_part_that_the_network_sees_is_told(open_app):
+    app = open_app(query={"methods": ["Gradient"]})
+    app = give(app, ("wide.jpg", encoded(photo(320, 160), "JPEG")))
+    assert "320 \u00d7 160, framed part seen at 128 \u00d7 128" in page.section(app, "overview")
+
+
+def test_a_link_to_an_upload_asks_for_the_file(open_app):
+    app = open_app(query={"picture": "upload-0123456789ab"})
+    assert any("Upload the same file" in info for info in page.infos(app))
+    assert maps(app)
