@@ -1,4 +1,4 @@
-"""Attribution methods and metrics for image classifiers, with a memory for their results. Usable without the app:
+"""Attribution methods and metrics for image classifiers, with a cache for their results. Usable without the app:
 
     import explainers as ex
     net = ex.load_model("scenes_vgg")
@@ -6,7 +6,7 @@
     a = ex.explain(net, x, "integrated_gradients", steps=50)
     a.heatmap()
 
-A ``Question`` is the same as one value, to be run now or by an ``Engine``, and to be asked again with a change:
+A ``Question`` holds such a request as one value, which can be run directly or by an ``Engine`` that caches its result:
 
     question = ex.ask(net, x, "integrated_gradients", target=3)
     curves = ex.Engine().measure(ex.judge("insertion_deletion", question))

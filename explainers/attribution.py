@@ -1,8 +1,8 @@
-"""The answer to one question: a map, with what it cost and what is known of its health."""
+"""The answer to one question: a map, with its cost and warnings about it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,8 @@ class Attribution:
     """One map.
 
     native: (C, h, w) float32 on the CPU, signed, at the method's own resolution. passes: what this map costs when it is
-    computed alone. seconds: what it took this time. flags: sentences about the map's health; empty when all is well.
-    extras: the method's auxiliary outputs by name.
+    computed alone. seconds: how long this run took. flags: sentences that warn about the map (see ``health``), if there is
+    reason to. extras: the method's auxiliary outputs by name.
     """
 
     native: Tensor
@@ -39,10 +39,10 @@ class Attribution:
     flags: tuple[str, ...] = ()
     extras: dict[str, Any] = field(default_factory=dict)
 
-    def heatmap(self, size: tuple[int, int] | None = None) -> np.ndarray:
-        """The signed map as float32 (H, W), by default at the input's resolution; never NaN.
+    def heatmap(self, size: Sequence[int] | None = None) -> np.ndarray:
+        """The signed map as float32 (H, W), by default at the input's resolution. Values that are not finite become 0.
 
-        Channels become one by ``reduction``; then the map is resampled by ``upsample``.
+        The channels are reduced to one by ``reduction``; then the map is resampled by ``upsample``.
         """
         size = size or self.input_size
         flat = reduce_channels(torch.nan_to_num(self.native, nan=0.0, posinf=0.0, neginf=0.0), self.reduction)
@@ -52,7 +52,7 @@ class Attribution:
 
 
 def health(native: Tensor) -> tuple[str, ...]:
-    """What a person must know before trusting the map: it is empty, flat or not finite."""
+    """Warnings for whoever reads the map: it has values that are not finite, is zero or is constant."""
     if not torch.isfinite(native).all():
         return (f"{int((~torch.isfinite(native)).sum())} of {native.numel()} values are not finite and shown as 0",)
     if native.abs().max() == 0:

@@ -1,10 +1,10 @@
-"""Maps, measurements and fitted statistics that were computed once: a bounded memory cache over an optional bounded folder.
+"""The cache of maps, measurements and fitted statistics: a bounded memory cache over an optional bounded folder.
 
-Both hold the same bytes, a safetensors file with the tensors, and all else as JSON in its header: no pickle, bit-identical
-tensors, and every ``get`` decodes a copy of its own, so no caller can change what another gets. On disk a
-sha256 stands before them: an entry that is cut off, flipped or somebody else's is a miss and never a wrong map.
-Several processes may share a folder: entries appear whole (written aside, then renamed), and one that is gone when
-we look for it is a miss as well. Only maps come here; uploaded pictures are never written.
+Both hold the same bytes: a safetensors file with the tensors, and everything else as JSON in its header. There is no pickle,
+tensors come back equal to the bit, and every ``get`` decodes a new copy, so that callers cannot change each other's values. On
+disk a sha256 precedes the bytes: an entry that is truncated, damaged or of another program counts as missing. Several processes
+may share a folder: an entry is written to a temporary file and renamed, and one that was deleted meanwhile counts as missing.
+Results are stored, uploaded pictures never.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import safetensors.torch
@@ -36,8 +36,8 @@ PACKAGE = "explainers."
 DIGEST_BYTES = 32
 SUFFIX = ".map"
 STALE_SECONDS = 600  # a temporary file this old was left behind by a process that died
-ROOM = 0.9  # an eviction goes down to this share of the bound, so that the next put does not evict again
-SCANS_PER_FILL = 20  # other processes' entries are counted this often while we write one whole bound
+ROOM = 0.9  # an eviction goes down to this fraction of the bound, so that the next put does not evict again
+SCANS_PER_FILL = 20  # the folder is scanned for other processes' entries whenever 1/20 of the bound has been written
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,12 @@ log = logging.getLogger(__name__)
 class MapCache:
     """Values by a lower-case hexadecimal key; safe to share between threads, its folder also between processes.
 
-    folder: where entries are kept, or None for memory alone. memory_bytes, disk_bytes: the bounds; what was used
-    least recently goes first. With n processes on one folder the disk bound may be passed by n/20 for a while.
-    A folder that cannot be used is logged once, and the cache goes on in memory.
+    folder: where entries are kept, or None for memory alone. memory_bytes, disk_bytes: the bounds; the least recently used entries
+    are removed first. With n processes on one folder the disk may hold up to n/20 more than its bound for a while. A folder that
+    cannot be used is logged once, and the cache goes on in memory.
     """
 
-    def __init__(
-        self, folder: str | Path | None = None, memory_bytes: int = 256 * 2**20, disk_bytes: int = 2**30
-    ) -> None:
+    def __init__(self, folder: str | Path | None = None, memory_bytes: int = 256 * 2**20, disk_bytes: int = 2**30) -> None:
         self._memory = _Memory(memory_bytes)
         self._disk = _Disk(Path(folder), disk_bytes) if folder is not None else None
 
@@ -69,7 +67,7 @@ class MapCache:
             return None
         try:
             value = decode(payload, key)
-        except Exception as error:  # whole, but from another version or another program: any parser may fail
+        except Exception as error:  # undamaged, but of another version or another program: any parser may fail
             self._memory.discard(key)
             if self._disk:
                 self._disk.discard(key, f"of another format ({type(error).__name__})")
@@ -90,24 +88,24 @@ class MapCache:
             self._disk.write(key, payload)
 
     def __contains__(self, key: object) -> bool:
-        """Whether ``get`` is likely to hit: an entry on disk is not read, so it may yet prove damaged."""
+        """Whether there is an entry. One on disk is not read for this, so ``get`` may still find it damaged and return None."""
         if not _is_key(key):
             return False
         return key in self._memory or (self._disk is not None and os.path.isfile(self._disk.path(key)))
 
     def clear(self) -> None:
-        """Forget everything, in memory and on disk, other processes' entries too. Other files stay untouched."""
+        """Remove all entries, in memory and on disk, also those of other processes. Other files stay untouched."""
         self._memory.clear()
         if self._disk:
             self._disk.clear()
 
     def sizes(self) -> tuple[int, int]:
-        """Bytes in memory and on disk; the latter as of the last scan plus what this cache wrote since."""
+        """Bytes in memory and on disk; the latter are those of the last scan plus what this cache has written since."""
         return self._memory.total, self._disk.total if self._disk else 0
 
 
 class _Memory:
-    """Payloads, least recently used first, never more than ``limit`` bytes of them."""
+    """Payloads in order of last use, the oldest first, at most ``limit`` bytes in all."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -145,7 +143,7 @@ class _Memory:
 
 
 class _Disk:
-    """One file an entry, ``folder/ab/abcdef....map``; the time of last use is the file's modification time."""
+    """One file for each entry, ``folder/ab/abcdef....map``; its modification time is the time of last use."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
@@ -161,7 +159,7 @@ class _Disk:
         return self.folder / key[:2] / f"{key}{SUFFIX}"
 
     def read(self, key: str) -> bytes | None:
-        """The checked payload, or None; what fails the check is removed."""
+        """The payload if its sha256 is right, else None; a damaged entry is removed."""
         try:
             with open(self.path(key), "rb") as file:
                 if os.fstat(file.fileno()).st_size > self.limit:
@@ -181,7 +179,7 @@ class _Disk:
         return payload
 
     def write(self, key: str, payload: bytes) -> None:
-        """Whole or not at all; a disk that is full or read-only is logged once and otherwise ignored."""
+        """Write an entry atomically. A disk that is full or read-only is logged once and otherwise ignored."""
         size = DIGEST_BYTES + len(payload)
         if size > self.limit:
             return
@@ -201,7 +199,7 @@ class _Disk:
             self.sweep()
 
     def touch(self, key: str) -> None:
-        now = time.time_ns()  # given outright: a file system's own clock may tick only every few milliseconds
+        now = time.time_ns()  # set explicitly, because a file system's own clock may advance only every few milliseconds
         with suppress(OSError):
             os.utime(self.path(key), ns=(now, now))
 
@@ -211,8 +209,8 @@ class _Disk:
             self.path(key).unlink()
 
     def sweep(self) -> None:
-        """Count what is there, remove leftovers, and evict down to the bound."""
-        with self._sweeping:  # a writer that waits here sweeps again: its own entry may have come too late to be seen
+        """Count the entries, remove old temporary files, and evict entries down to the bound."""
+        with self._sweeping:  # a writer that waited here sweeps again, because the sweep before may have missed its entry
             with self._lock:
                 self._unscanned = 0
             entries = sorted(self._entries())  # oldest first
@@ -221,7 +219,7 @@ class _Disk:
             for _, size, path in entries:
                 if total <= goal:
                     break
-                with suppress(OSError):  # another process may have been quicker
+                with suppress(OSError):  # another process may have removed it
                     os.unlink(path)
                 total -= size
             with self._lock:
@@ -236,22 +234,23 @@ class _Disk:
 
     def _entries(self, stale_seconds: float = STALE_SECONDS) -> Iterator[tuple[int, int, str]]:
         """(last use in ns, bytes, path) of each entry; temporary files older than ``stale_seconds`` are removed."""
-        for room in self._list(self.folder):
-            if not re.fullmatch("[0-9a-f]{2}", room.name) or os.path.islink(room.path) or not os.path.isdir(room.path):
+        for subfolder in self._list(self.folder):
+            path = subfolder.path
+            if not re.fullmatch("[0-9a-f]{2}", subfolder.name) or os.path.islink(path) or not os.path.isdir(path):
                 continue
-            for file in self._list(room.path):
+            for file in self._list(path):
                 kind = _kind(file.name)
                 with suppress(OSError):
-                    facts = file.stat(follow_symlinks=False)
+                    status = file.stat(follow_symlinks=False)
                     if kind == "entry":
-                        yield facts.st_mtime_ns, facts.st_size, file.path
-                    elif kind == "temporary" and time.time() - facts.st_mtime >= stale_seconds:
+                        yield status.st_mtime_ns, status.st_size, file.path
+                    elif kind == "temporary" and time.time() - status.st_mtime >= stale_seconds:
                         os.unlink(file.path)
 
     def _list(self, folder: str | Path) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(folder) as found:
-                return list(found)
+            with os.scandir(folder) as entries:
+                return list(entries)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -272,20 +271,20 @@ def _write_atomically(path: Path, content: bytes) -> None:
         now = time.time_ns()
         os.utime(temporary, ns=(now, now))
         os.replace(temporary, path)
-    except BaseException:  # also when the run is stopped in the middle
+    except BaseException:  # also KeyboardInterrupt and the like
         with suppress(OSError):
             os.unlink(temporary)
         raise
 
 
 def _kind(name: str) -> str:
-    """Which of our files this is; all others are never touched, whatever folder a person chose."""
+    """The kind of a file: "entry", "temporary" or "foreign". Foreign files are never touched."""
     if name.endswith(SUFFIX) and _is_key(name.removesuffix(SUFFIX)):
         return "entry"
     return "temporary" if re.fullmatch(r"\.\w+\.tmp", name) else "foreign"
 
 
-def _is_key(key: object) -> bool:
+def _is_key(key: object) -> TypeGuard[str]:
     return isinstance(key, str) and re.fullmatch("[0-9a-f]{4,128}", key) is not None
 
 
@@ -297,21 +296,21 @@ def _check(key: str) -> None:
 def encode(value: Any, key: str = "") -> bytes:
     """A value as the bytes of a safetensors file. Raises TypeError for a value that it cannot hold."""
     tensors: dict[str, Tensor] = {}
-    about = {"format": FORMAT, "key": key, "value": json.dumps(_pack(value, tensors))}
-    return safetensors.torch.save(tensors, metadata=about)
+    metadata = {"format": FORMAT, "key": key, "value": json.dumps(_pack(value, tensors))}
+    return safetensors.torch.save(tensors, metadata=metadata)
 
 
 def decode(payload: bytes, key: str = "") -> Any:
-    """The value that ``encode`` was given, its tensors fresh. Raises an error of any kind for other bytes."""
+    """The value that ``encode`` was given, with new tensors. Raises an error of any kind for other bytes."""
     (length,) = struct.unpack("<Q", payload[:8])
-    about = json.loads(payload[8 : 8 + length])["__metadata__"]
-    if about["format"] != FORMAT or about["key"] != key:
+    metadata = json.loads(payload[8 : 8 + length])["__metadata__"]
+    if metadata["format"] != FORMAT or metadata["key"] != key:
         raise ValueError("another format, or the entry of another key")
-    return _unpack(json.loads(about["value"]), safetensors.torch.load(payload))
+    return _unpack(json.loads(metadata["value"]), safetensors.torch.load(payload))
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """JSON for ``value``; tensors go aside. What JSON does not know becomes a dict of one key, its kind."""
+    """JSON for ``value``; its tensors are added to ``tensors``. What JSON does not know becomes a dict of one key, its kind."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -353,8 +352,8 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _dataclass(module: str, name: str) -> type:
-    """A dataclass of this package that is loaded already: an entry on disk can make no other object, and import nothing."""
-    found = getattr(sys.modules.get(module), name, None) if module.startswith(PACKAGE) else None
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found) and found.__module__ == module):
+    """A dataclass of this package that is already imported: a file on disk can create no other object and cause no import."""
+    result = getattr(sys.modules.get(module), name, None) if module.startswith(PACKAGE) else None
+    if not (isinstance(result, type) and dataclasses.is_dataclass(result) and result.__module__ == module):
         raise ValueError(f"{module}.{name} is no result of this package")
-    return found
+    return result

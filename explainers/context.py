@@ -1,4 +1,4 @@
-"""What a method or a metric is given beside the network and its subject: randomness, batches, progress, and what is known already."""
+"""What a run of a method or a metric uses besides its network and subject: randomness, batches, progress, stored results."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class FitStore(Protocol):
 
 
 class Memo(dict[tuple[Any, ...], tuple[Any, Passes]]):
-    """Intermediate results by key, each with its passes. ``hits`` counts how often one was used again."""
+    """Intermediate results by key, each with its passes. ``hits`` counts how often one was reused."""
 
     hits = 0
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a question or a measurement is run; none of it changes the result.
+    """How a question or a measurement is run; no option changes the result.
 
-    progress: the callback. memo: what methods of the same network and image have computed and may reuse. fits: where fitted
-    statistics are kept. explain: how a metric gets the maps that it needs, ``explain(question, progress)``; None makes each
+    progress: the callback. memo: intermediate results that methods of the same network and image share. fits: where fitted
+    statistics are kept. explain: how a metric gets the maps that it needs, ``explain(question, progress)``; None computes each
     map anew.
     """
 
@@ -54,14 +54,14 @@ class RunOptions:
 
 
 class Context:
-    """The surroundings of one run. Made anew for every run, so nothing leaks from one to the next."""
+    """The state of one run. Every run gets a new one, so that runs cannot affect each other."""
 
     def __init__(self, network: Classifier, seed: int = 0, options: RunOptions | None = None,
                  reference: ReferenceSet | None = None):
         options = options or RunOptions()
         self.network = network
         self.seed = seed
-        self.reference = reference
+        self._reference = reference
         self.reused = Passes()
         self._explain = options.explain
         self._fits = options.fits
@@ -70,11 +70,18 @@ class Context:
         self._batch_size = [fitting_batch(network)]  # a list, so that a run and its parts share the one value
 
     def generator(self, index: int = 0) -> torch.Generator:
-        """A fresh generator on the CPU for the ``index``-th random thing of this run.
+        """A new CPU generator for the ``index``-th random draw of this run.
 
-        Noise drawn with one index per item does not depend on how the items are cut into batches, or on the device.
+        Noise drawn with one index for each item depends neither on the batch size nor on the device.
         """
         return seeded(self.seed, index)
+
+    @property
+    def reference(self) -> ReferenceSet:
+        """The images to fit statistics on. Raises ExplainerError where there are none."""
+        if self._reference is None:
+            raise ExplainerError("A reference set is needed: give a folder or a list of pictures.")
+        return self._reference
 
     @property
     def batch_size(self) -> int:
@@ -86,28 +93,27 @@ class Context:
         self._batch_size[0] = images
 
     def part(self, start: int, stop: int, of: int, preview: Callable[[], Tensor] | None = None) -> Context:
-        """The surroundings of one stretch of this run, from ``start`` to ``stop`` of ``of``: its progress counts on from there.
+        """A context for steps ``start`` to ``stop`` of the ``of`` steps of this run; it reports progress as this part of the run.
 
-        It shares nothing with other methods, because what runs within it may see another image. ``preview`` is shown in place
-        of what it would show itself.
+        It has an empty memo, because what runs in it may explain another image. ``preview`` replaces the previews reported to it.
         """
-        def onward(done: int, total: int, shown: Tensor | None) -> None:
-            self.progress(start * total + done * (stop - start), of * total, preview() if preview else shown)
+        def report_part(done: int, total: int, own_preview: Tensor | None) -> None:
+            self.progress(start * total + done * (stop - start), of * total, preview() if preview else own_preview)
 
         inner = copy.copy(self)
-        inner._progress, inner._memo = onward, Memo()
+        inner._progress, inner._memo = report_part, Memo()
         return inner
 
     def progress(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        """Tell how far the run is, with the (h, w) or (C, h, w) map so far. Raises Cancelled when asked to stop."""
+        """Report progress, with the map (h, w) or (C, h, w) so far. Raises Cancelled when the callback asks to stop."""
         report(self._progress, done, total, preview)
 
     def batches(self, total: int, work: Callable[[int, int], T],
                 preview: Callable[[], Tensor] | None = None) -> Iterator[tuple[int, int, T]]:
-        """Cut ``range(total)`` into batches that fit: yields ``(start, stop, work(start, stop))`` and reports progress.
+        """Cut ``range(total)`` into batches: yields ``(start, stop, work(start, stop))`` and reports progress.
 
-        A batch that does not fit into memory is tried again at half the size, so ``work`` must keep nothing by itself:
-        add its result up in the loop. Raises ExplainerError when not even one image fits.
+        A batch that does not fit into memory is run again at half the size. ``work`` must therefore only return its result, and
+        the loop must accumulate it. Raises ExplainerError when not even one image fits.
         """
         start = 0
         while start < total:
@@ -134,7 +140,7 @@ class Context:
     def memoize(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
         """The result of ``compute``, or what another method of the same image and network computed under this key.
 
-        What was reused still counts as this method's own passes: its cost is what it costs alone.
+        The passes of a reused result count as this method's own, so that its cost does not depend on what ran before.
         """
         if key in self._memo:
             result, passes = self._memo[key]
@@ -147,30 +153,30 @@ class Context:
         return result
 
     def explain(self, question: Any) -> Attribution:
-        """The map that answers a question: known already, or made now. For metrics; its passes count as the map's own."""
+        """The map of a question, for metrics: from the engine's cache, or computed now. Its passes are not counted for the metric."""
         progress = self._progress and self.progress
         if self._explain is None:
             return question.run(RunOptions(progress=progress))
         return self._explain(question, progress)
 
     def fit(self, key: tuple[Any, ...], compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Statistics of the reference set, computed once for each network, ``key`` and set, and kept on disk by an engine.
+        """Statistics of the reference set, computed once for each network, ``key`` and set, and kept in the engine's cache.
 
-        ``compute`` returns tensors, numbers and lists of them by name. Its passes are paid once for all maps, so they are not
-        among those of the map that happens to come first.
+        ``compute`` returns tensors, numbers and lists of them by name. Its passes serve all later maps, so they are not counted
+        for the map that needs them first.
         """
         before = self.network.counted()
-        fitted = self.stored((*key, self.reference), compute)
+        fitted = self.stored((*key, self._reference), compute)
         if self.network.meter:
             self.network.meter.passes = before
         return fitted
 
     def stored(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
-        """The result of ``compute`` for this network and ``key`` (see ``keys.key_of``), from the store where it is known already."""
+        """The result of ``compute`` for this network and ``key`` (see ``keys.key_of``), or the stored one where there is one."""
         return self._get_or_compute(stored_name(self.network, key), compute)
 
     def get_or_compute(self, name: str, parts: Sequence[Any], compute: Callable[[], T]) -> T:
-        """The result of ``compute``, from the store where it is known already, under the key that ``Engine.get_or_compute`` uses."""
+        """The result of ``compute``, or the one stored under the key that ``Engine.get_or_compute`` uses."""
         return self._get_or_compute(key_of(name, *parts), compute)
 
     def _get_or_compute(self, key: str, compute: Callable[[], T]) -> T:
@@ -188,14 +194,14 @@ def stored_name(network: Classifier, key: tuple[Any, ...]) -> str:
 
 
 def seeded(seed: int, index: int = 0) -> torch.Generator:
-    """The generator that any run with this seed has for its ``index``-th random thing."""
+    """The generator that every run with this seed uses for its ``index``-th random draw."""
     mixed = (seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
     return torch.Generator().manual_seed(mixed)
 
 
 def fitting_batch(network: Classifier) -> int:
-    """How many images go through the network at once: what fits into memory, and no more than is quick."""
-    per_image = 3 * network.activation_bytes  # forward, backward, and room for the library's workspaces
+    """How many images go through the network at once: as many as fit into memory, at most 256."""
+    per_image = 3 * network.activation_bytes  # for the forward pass, the backward pass and the workspaces of the convolutions
     if network.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(network.device)
         budget = free // 2

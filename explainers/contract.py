@@ -1,8 +1,8 @@
-"""What methods and metrics declare of themselves.
+"""The declarations of methods and metrics.
 
 A method is one file (or folder) in ``explainers/methods``, a metric one file in ``explainers/metrics``. Each has a settings
-dataclass, one function that computes, and a declaration, ``METHOD`` or ``METRIC``, that says all the rest. Widgets, cards, cost
-lines, cache keys and generic tests follow from the declaration.
+dataclass, one function that computes, and a declaration, ``METHOD`` or ``METRIC``. Widgets, cards, cost estimates, cache keys and
+generic tests are made from the declaration.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Citation:
 
 @dataclass(frozen=True)
 class RawMap:
-    """What a method computes. Who asked, for what, and what it cost is added by ``Question.run``.
+    """What a method's ``attribute`` returns. ``Question.run`` adds the target, the settings and the cost.
 
     ``native`` is (C, h, w), signed, at the method's own resolution. ``extras`` are the auxiliary outputs by name: tensors,
     numbers, strings and lists of them. ``reduction`` says how channels become one map: ``sum`` or ``max_abs`` (the largest
@@ -52,18 +52,18 @@ class RawMap:
 
 @dataclass(frozen=True)
 class AuxiliaryOutput:
-    """A result beside the map that helps to read it: the entry ``name`` of ``extras``, and how it is drawn.
+    """A result beside the map that helps to interpret it: the entry ``name`` of ``extras``, and how it is drawn.
 
     kind is one of
-    "map": (h, w) or (C, h, w), signed, channels add up;
+    "map": (h, w) or (C, h, w), signed, its channels are summed;
     "strength": the same, non-negative;
     "fraction": (h, w), from 0 to 1;
     "pictures": (N, C, H, W) in the network's normalised scale, either one picture or the image and one for each iteration;
     "signal": (C, h, w), drawn as a picture where it has the input's shape, else as a map of the channels' mean;
-    "trace": a list of numbers, one a step;
+    "trace": a list of numbers, one for each step;
     "number"; "text".
 
-    make: computes the value from the image (1, C, H, W) and the extras, where only its parts are stored. numbers: for
+    make: computes the value from the image (1, C, H, W) and the extras, where these hold only its parts. numbers: for
     "pictures", the names of traces that hold one number for each picture. unit: of a trace or a number; traces of one unit
     share a chart. A setting of the method may leave an output out.
     """
@@ -77,7 +77,7 @@ class AuxiliaryOutput:
     numbers: tuple[str, ...] = ()
 
     def of(self, x: Tensor, extras: Mapping[str, Any]) -> Any:
-        """Its value, or None where the settings leave it out. x: the explained image."""
+        """The value of this output, or None where the settings leave it out. x: the explained image (1, C, H, W)."""
         if self.name not in extras:
             return None
         return self.make(x, extras) if self.make else extras[self.name]
@@ -99,11 +99,11 @@ class Method:
     params: type = NoParameters
     needs: tuple[Requirement, ...] = ()
     signed: bool = True
-    linear: bool = False  # in the logit: the map of logit a - logit b is the map of a minus the map of b
+    linear: bool = False  # linear in the logit: the map of the contrast a - b is the map of a minus the map of b
     previews: bool = False  # whether it reports the map so far while it runs
     upsample: str = "bilinear"  # or "nearest", "corners": how the native map is brought to the input's resolution
     auxiliary_outputs: tuple[AuxiliaryOutput, ...] = ()
-    cheap: Mapping[str, Any] = field(default_factory=dict)  # settings under which tests and benchmarks need little time
+    cheap: Mapping[str, Any] = field(default_factory=dict)  # settings with which tests and benchmarks take little time
     version: int = 1  # part of the cache key: raise it when the same question would give another map
     key: str = ""  # filled from the file's name by explainers.methods
 
@@ -114,12 +114,12 @@ class Method:
 
     @property
     def is_control(self) -> bool:
-        """Whether the map knows nothing of the network, and is there to be beaten."""
+        """Whether this is a control: its map does not depend on the network, and a useful method must do better."""
         return self.family == "control"
 
     @property
     def fits_statistics(self) -> bool:
-        """Whether it first fits statistics on a reference set, which its passes leave out."""
+        """Whether the method first fits statistics on a reference set; ``passes`` leaves the fit out."""
         return REFERENCE_SET in self.needs
 
     def settings(self, **values: Any) -> Any:
@@ -127,11 +127,11 @@ class Method:
         return checked(self.params, self.title, values)
 
     def cost(self, settings: Any, network: Classifier) -> Passes:
-        """The passes of one map of this network. What is fitted once on the reference set is not among them."""
+        """The passes of one map of this network, without those of statistics that are fitted once on a reference set."""
         return self.passes_on(settings, network) if self.passes_on else self.passes(settings)
 
     def lacks(self, network: Classifier) -> str | None:
-        """Why it cannot explain this network, in one sentence; None if it can."""
+        """Why the method cannot explain this network, in one sentence; None if it can."""
         return reason_against(self.title, self.needs, network)
 
 
@@ -149,19 +149,19 @@ class Score:
 class Metric:
     """A metric's declaration. ``key`` is its name in Python; ``title`` is its name for people.
 
-    judges says what it measures, and so what ``evaluate`` is given as subjects:
+    judges: what the metric measures, which decides what ``evaluate`` is given as subjects:
     "map": questions (``question.Question``) of one network, image and target; each question's map is judged;
     "class maps": questions; the maps of several classes are compared;
     "randomised maps": questions; the map is compared with those of networks with re-initialised weights;
     "labelled set": ``data.labelled.LabelledInputs``; no map is needed.
 
-    evaluate: ``evaluate(subjects, settings, context)`` gives one result a subject. Subjects that are measured together share
-    passes where the metric can. Maps are asked of ``context.explain``.
-    passes: ``passes(settings, subjects, maps)``, what ``evaluate`` sends through the network beside making the maps. ``maps`` are
-    the subjects' own, for a metric that judges a "map".
-    questions: ``questions(settings, subject)``, how many maps a subject takes; for estimates of time.
-    stored: ``stored(settings, subject)`` names what ``evaluate`` keeps by ``context.stored`` and later maps of the same image can
-    use again without a pass; None if there is no such part.
+    evaluate: ``evaluate(subjects, settings, context)`` returns one result for each subject. Subjects that are measured together
+    share passes where the metric can. It gets maps from ``context.explain``.
+    passes: ``passes(settings, subjects, maps)``, the passes of ``evaluate`` without those of making maps. ``maps`` are the
+    subjects' maps, for a metric that judges a "map".
+    questions: ``questions(settings, subject)``, the number of maps that a subject needs; for estimates of time.
+    stored: ``stored(settings, subject)``, the key of what ``evaluate`` keeps by ``context.stored``, so that later maps of the same
+    image need no pass for it; None for a metric that keeps nothing.
     """
 
     title: str

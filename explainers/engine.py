@@ -1,7 +1,4 @@
-"""Explaining and measuring with a memory: results are cached, and one run at a time has the device.
-
-``explain`` computes and forgets; an ``Engine`` remembers.
-"""
+"""Explaining and measuring. ``explain`` has no cache; an ``Engine`` caches results and lets one run at a time use the device."""
 
 from __future__ import annotations
 
@@ -31,13 +28,13 @@ from explainers.target import PlainTarget, Target
 T = TypeVar("T")
 
 _TICK_SECONDS = 0.1
-_REMEMBERED_IMAGES = 8  # of which intermediate results are memoized
-_FASTEST, _SLOWEST = 0.2, 20.0  # bounds of what is learned from one run, so that a stalled machine does not spoil all estimates
+_REMEMBERED_IMAGES = 8  # the number of images whose intermediate results stay memoized
+_FASTEST, _SLOWEST = 0.2, 20.0  # bounds of the correction learned from one run, so that one stalled run cannot spoil the estimates
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run is going to take: passes, and estimated seconds."""
+    """The cost of a run that is still to come: passes, and estimated seconds."""
 
     passes: Passes
     seconds: float
@@ -60,50 +57,51 @@ def explain(network: Classifier, x: Tensor, method: str, *, target: Target | Pla
 
 
 class Engine:
-    """Explains and measures with a memory, one run at a time on the device.
+    """Explains and measures with a cache, one run at a time on the device.
 
-    Methods of the same image and network use each other's intermediate results (one backward pass serves the whole gradient
-    family). Where a method takes a ``Question``, it takes the arguments of ``explain`` as well.
+    Methods of the same image and network share intermediate results (one backward pass serves all gradient methods). Each method
+    of the engine that takes a ``Question`` also takes the arguments of ``explain``.
     """
 
     def __init__(self, cache: MapCache | None = None):
         self.cache = cache or MapCache(None)
         self.runs = 0
-        self._turn = threading.RLock()  # reentrant, because a measurement may need maps
+        self._turn = threading.RLock()  # reentrant, because a measurement that holds it may compute maps
         self._memos: OrderedDict[Any, Memo] = OrderedDict()
-        self._pace: dict[tuple[str, str], float] = {}  # seconds of the last run over those estimated from its passes
+        self._pace: dict[tuple[str, str], float] = {}  # measured seconds of the last run / seconds estimated from its passes
 
-    def explain(self, question: Question | Classifier, *asked: Any, progress: Progress | None = None, **more: Any) -> Attribution:
-        """The map that answers the question. One that was computed before comes from the cache, bit for bit."""
-        question = _question(question, *asked, **more)
+    def explain(self, question: Question | Classifier, *arguments: Any, progress: Progress | None = None,
+                **keywords: Any) -> Attribution:
+        """The map of the question. One that was computed before comes from the cache, equal to the bit."""
+        question = _question(question, *arguments, **keywords)
 
         def compute() -> Attribution:
             options = self._options(question, progress)
             hits, begin = options.memo.hits, time.perf_counter()
             attribution = question.run(options)
-            if options.memo.hits == hits and not question.method.fits_statistics:  # else it took less, or more, than its passes say
+            if options.memo.hits == hits and not question.method.fits_statistics:  # else the passes do not tell the time
                 self._learn(question.network, question.method.key, question.passes, time.perf_counter() - begin)
             return attribution
 
         return self._get_or_compute(question.key, compute, progress)
 
-    def cached(self, question: Question | Classifier, *asked: Any, **more: Any) -> Attribution | None:
-        """The map if it is in the cache; nothing is computed but, without a target, the prediction."""
-        return self.cache.get(_question(question, *asked, **more).key)
+    def cached(self, question: Question | Classifier, *arguments: Any, **keywords: Any) -> Attribution | None:
+        """The map if it is in the cache, else None. Without a target the network predicts one; nothing else is computed."""
+        return self.cache.get(_question(question, *arguments, **keywords).key)
 
-    def request(self, question: Question | Classifier, *asked: Any, **more: Any) -> Request:
+    def request(self, question: Question | Classifier, *arguments: Any, **keywords: Any) -> Request:
         """The question as digests and plain values; its ``key`` is the cache key."""
-        return _question(question, *asked, **more).request
+        return _question(question, *arguments, **keywords).request
 
-    def cost(self, question: Question | Classifier, *asked: Any, **more: Any) -> Cost:
+    def cost(self, question: Question | Classifier, *arguments: Any, **keywords: Any) -> Cost:
         """The passes of a map and its estimated seconds; ``cost(network, "rise", masks=100)`` needs no image.
 
-        The first call for a network measures its passes; later estimates learn from how long the method really took.
+        The first call for a network measures the time of its passes. Once the method has run, its measured time corrects the estimate.
         """
         if isinstance(question, Question):
             return self._estimate(question.network, question.method.key, question.passes)
-        method = find_method(*asked)
-        return self._estimate(question, method.key, method.cost(method.settings(**more), question))
+        method = find_method(*arguments)
+        return self._estimate(question, method.key, method.cost(method.settings(**keywords), question))
 
     def measure(self, measurement: Measurement, progress: Progress | None = None) -> Any:
         """The result of one measurement, from the cache if it was measured before."""
@@ -114,22 +112,23 @@ class Engine:
 
         Those that are not in the cache are measured in common batches; each is then cached by itself.
         """
-        with self._device_turn(progress) if any(one.key not in self.cache for one in measurements) else nullcontext():
-            results = {one.key: self.lookup(one) for one in measurements}
-            missing = list({one.key: one for one in measurements if results[one.key] is None}.values())
+        by_key = {measurement.key: measurement for measurement in measurements}
+        with self._device_turn(progress) if any(key not in self.cache for key in by_key) else nullcontext():
+            results = {key: self.cache.get(key) for key in by_key}
+            missing = [key for key, result in results.items() if result is None]
             if missing:
-                fresh = self._measure_now(missing, progress)
-                for one, result in zip(missing, fresh, strict=True):
-                    self.cache.put(one.key, result)
-                    results[one.key] = result
+                computed = self._measure_now([by_key[key] for key in missing], progress)
+                for key, result in zip(missing, computed, strict=True):
+                    self.cache.put(key, result)
+                    results[key] = result
                     self.runs += 1
-        return [results[one.key] for one in measurements]
+        return [results[measurement.key] for measurement in measurements]
 
     def _measure_now(self, missing: Sequence[Measurement], progress: Progress | None) -> list[Any]:
         expected, runs = self.cost_together(missing), self.runs
         begin = time.perf_counter()
         results = run_together(missing, self._options(missing[0].subject, progress))
-        if self.runs == runs and expected.passes:  # no map had to be made meanwhile
+        if self.runs == runs and expected.passes:  # else the time includes that of making maps
             self._learn(missing[0].network, missing[0].metric.key, expected.passes, time.perf_counter() - begin)
         return results
 
@@ -138,19 +137,19 @@ class Engine:
         return self.cache.get(measurement.key)
 
     def cost_together(self, measurements: Sequence[Measurement]) -> Cost:
-        """What ``measure_together`` is going to take for those that are not in the cache, maps that are missing included."""
-        missing = [one for one in measurements if one.key not in self.cache]
+        """The cost of ``measure_together``: of the measurements that are not in the cache, and of the maps that they need."""
+        missing = [measurement for measurement in measurements if measurement.key not in self.cache]
         if not missing:
             return Cost(Passes(), 0.0)
         first, total = missing[0], Cost(Passes(), 0.0)
         maps: list[Attribution] = []
-        for one in missing:
-            if isinstance(one.subject, Question):
-                attribution = self.cached(one.subject)
-                count = one.metric.questions(one.settings, one.subject)
+        for subject in (measurement.subject for measurement in missing):
+            if isinstance(subject, Question):
+                attribution = self.cached(subject)
                 maps += [attribution] if attribution else []
-                each = self.cost(one.subject)
-                total += Cost(each.passes * (count - bool(attribution)), each.seconds * (count - bool(attribution)))
+                count = first.metric.questions(first.settings, subject) - bool(attribution)
+                of_one_map = self.cost(subject)
+                total += Cost(of_one_map.passes * count, of_one_map.seconds * count)
         if first.metric.stored and stored_name(first.network, first.metric.stored(first.settings, first.subject)) in self.cache:
             return total
         return total + self._estimate(first.network, first.metric.key, passes_together(missing, maps))
@@ -159,12 +158,12 @@ class Engine:
         """The result of any other computation, from the cache or computed with the device to itself.
 
         parts: everything that decides the result (networks, questions, tensors, settings), see ``keys.key_of``. compute: may call
-        ``explain``. progress: what ``compute`` reports to; here it lets an abandoned run leave the queue.
+        ``explain``. progress: called while the computation waits for the device, so that an abandoned one can stop waiting.
         """
         return self._get_or_compute(key_of(name, *parts), compute, progress)
 
     def lookup_computed(self, name: str, parts: Sequence[Any]) -> Any:
-        """What ``get_or_compute`` would return if it is in the cache, else None; nothing is computed."""
+        """The result of ``get_or_compute`` if it is in the cache, else None; nothing is computed."""
         return self.cache.get(key_of(name, *parts))
 
     def _get_or_compute(self, key: str, compute: Callable[[], T], progress: Progress | None) -> T:
@@ -184,27 +183,27 @@ class Engine:
         return RunOptions(progress, memo, self.cache, lambda question, inner: self.explain(question, progress=inner))
 
     def _memo(self, question: Question) -> Memo:
-        """What methods of this network and image have computed and may reuse; the last few images are remembered."""
-        place = (question.network.identity, question.image_digest)
-        memo = self._memos.setdefault(place, Memo())
-        self._memos.move_to_end(place)
+        """The intermediate results of this network and image. Those of the last few images are kept."""
+        key = (question.network.identity, question.image_digest)
+        memo = self._memos.setdefault(key, Memo())
+        self._memos.move_to_end(key)
         while len(self._memos) > _REMEMBERED_IMAGES:
             self._memos.popitem(last=False)
         return memo
 
-    def _estimate(self, network: Classifier, what: str, passes: Passes) -> Cost:
-        """Seconds by the measured time of a pass, corrected by how the last run of this kind compared with that."""
-        return Cost(passes, _seconds(network, passes) * self._pace.get((network.identity, what), 1.0))
+    def _estimate(self, network: Classifier, key: str, passes: Passes) -> Cost:
+        """The cost of a run of the method or metric ``key``: its passes times their measured time, corrected by its last run."""
+        return Cost(passes, _seconds(network, passes) * self._pace.get((network.identity, key), 1.0))
 
-    def _learn(self, network: Classifier, what: str, passes: Passes, seconds: float) -> None:
-        """Remember how long a run took over the time of its passes."""
+    def _learn(self, network: Classifier, key: str, passes: Passes, seconds: float) -> None:
+        """Keep the ratio of a run's measured time to the time of its passes."""
         estimated = _seconds(network, passes)
         if estimated:
-            self._pace[network.identity, what] = min(max(seconds / estimated, _FASTEST), _SLOWEST)
+            self._pace[network.identity, key] = min(max(seconds / estimated, _FASTEST), _SLOWEST)
 
     @contextmanager
     def _device_turn(self, progress: Progress | None) -> Iterator[None]:
-        """Wait for the device politely: a run that was abandoned meanwhile leaves the queue within a tick."""
+        """Wait for the device; while waiting, call ``progress`` every 0.1 s, so that an abandoned run can stop waiting."""
         while not self._turn.acquire(timeout=_TICK_SECONDS):
             report(progress, 0, 1)
         try:
@@ -213,12 +212,12 @@ class Engine:
             self._turn.release()
 
 
-def _question(question: Question | Classifier, *asked: Any, **more: Any) -> Question:
-    return question if isinstance(question, Question) else ask(question, *asked, **more)
+def _question(question: Question | Classifier, *arguments: Any, **keywords: Any) -> Question:
+    return question if isinstance(question, Question) else ask(question, *arguments, **keywords)
 
 
 def _seconds(network: Classifier, passes: Passes) -> float:
     if not passes:
         return 0.0
-    each = network.pass_seconds()
-    return passes.forward * each.forward + passes.backward * each.backward
+    of_one = network.pass_seconds()
+    return passes.forward * of_one.forward + passes.backward * of_one.backward

@@ -1,8 +1,8 @@
-"""The errors that a person can mend. Each message is one sentence that says what to do."""
+"""Errors that a person can correct. Each message is one sentence that says what is wrong and what to do."""
 
 
 class ExplainerError(Exception):
-    """Something a person can mend; the message is one sentence that says how."""
+    """The base of all errors that are shown to a person as one sentence instead of a traceback."""
 
 
 class ParameterError(ExplainerError, ValueError):

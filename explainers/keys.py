@@ -23,13 +23,13 @@ def key_of(*parts: Any) -> str:
 
 
 def array_digest(values: Tensor | np.ndarray) -> str:
-    """sha256 of a tensor's or an array's shape, type and bytes; the device does not count."""
+    """sha256 of the shape, type and bytes of a tensor on any device, or of an array."""
     array = np.ascontiguousarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)
     return hashlib.sha256(f"{array.shape} {array.dtype}".encode() + array.tobytes()).hexdigest()
 
 
 def _plain(part: Any) -> Any:
-    """JSON that tells apart what differs: types are named, so that 1 and True, or a tuple and a list, are not the same."""
+    """JSON that differs wherever parts differ: it keeps apart 1, 1.0 and True, a tuple and a list, and different dataclasses."""
     if part is None or isinstance(part, (bool, str, int)):
         return part
     if isinstance(part, (float, np.floating)):
@@ -45,7 +45,7 @@ def _plain(part: Any) -> Any:
         fields = {f.name: _plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
         return {type(part).__qualname__: fields}
     if isinstance(part, Mapping):
-        return {"dict": sorted([str(name), _plain(value)] for name, value in part.items())}
+        return {"dict": sorted([json.dumps(_plain(name)), _plain(value)] for name, value in part.items())}
     if isinstance(part, (tuple, list)):
         return {type(part).__name__: [_plain(item) for item in part]}
     raise TypeError(f"a cache key cannot be made of a {type(part).__name__}")

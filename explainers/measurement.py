@@ -1,10 +1,10 @@
-"""One metric put to one subject: an immutable value that can be run, as a ``Question`` is for maps.
+"""One metric applied to one subject: an immutable value that can be run, as a ``Question`` is for maps.
 
     measurement = judge("insertion_deletion", question, protocol="i_gos")
     result = measurement.run()
     measurement.metric.numbers(result)           # {"insertion_auc": ..., "deletion_auc": ..., ...}
 
-Its key is made of the metric, its version, its settings and the subject; nobody writes one by hand.
+Its key is made of the metric, its version, its settings and the subject.
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ from explainers.passes import Passes
 from explainers.question import Question
 
 Subject = Question | LabelledInputs
-"""What a metric judges: the map of a question (or maps of questions derived from it), or a labelled set."""
+"""What a metric judges: the map of a question, maps of questions derived from it, or a labelled set."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What is measured, ready to be run. ``settings`` is an instance of the metric's settings dataclass."""
+    """A request for one result of a metric, ready to be run. ``settings`` is an instance of the metric's settings dataclass."""
 
     metric: Metric
     subject: Subject
     settings: Any
 
     def __post_init__(self) -> None:
+        if not self.metric.key:
+            raise ExplainerError(f"Take {self.metric.title} from ex.metrics(), which knows its key, or use ex.judge.")
         takes = LabelledInputs if self.metric.judges == "labelled set" else Question
         if not isinstance(self.subject, takes):
             raise ExplainerError(f"{self.metric.title} judges a {self.metric.judges}: give a {takes.__name__}, not a "
@@ -45,41 +47,41 @@ class Measurement:
 
     @cached_property
     def key(self) -> str:
-        """A sha256 hex digest of all that decides the result."""
+        """A sha256 hex digest of everything that decides the result."""
         return key_of("measurement", self.metric.key, self.metric.version, self.settings, self.subject)
 
     @property
     def network(self) -> Classifier:
-        """The network that is asked."""
+        """The network of the subject."""
         return self.subject.network
 
     def passes(self, attribution: Attribution | None = None) -> Passes:
-        """What it sends through the network when run alone, beside making maps. attribution: the map, where one is judged."""
+        """The passes when it is run alone, without those of making maps. attribution: the map, for a metric that judges a "map"."""
         return passes_together([self], [attribution] if attribution else [])
 
     def run(self, options: RunOptions | None = None) -> Any:
-        """Measure. Raises ExplainerError and Cancelled."""
+        """Compute the result. Raises ExplainerError and Cancelled."""
         return run_together([self], options)[0]
 
 
 def judge(metric: str, subject: Subject, **settings: Any) -> Measurement:
     """The measurement of a subject by a metric's key and settings by name. Raises ExplainerError."""
-    found = find_metric(metric)
-    return Measurement(found, subject, found.settings(**settings))
+    declaration = find_metric(metric)
+    return Measurement(declaration, subject, declaration.settings(**settings))
 
 
 def run_together(measurements: Sequence[Measurement], options: RunOptions | None = None) -> list[Any]:
-    """Results in the order of the measurements, which have one metric, network, image, target and settings, in common batches."""
+    """The results of measurements of one metric, network, image, target and settings, computed in common batches, in their order."""
     first = measurements[0]
     network = first.network.metered()
     context = Context(network, first.subject.seed, options, first.subject.reference_set)
     context.progress(0, 1)
-    results = first.metric.evaluate([one.subject for one in measurements], first.settings, context)
+    results = first.metric.evaluate([measurement.subject for measurement in measurements], first.settings, context)
     context.progress(1, 1)
     return results
 
 
 def passes_together(measurements: Sequence[Measurement], maps: Sequence[Attribution]) -> Passes:
-    """What ``run_together`` sends through the network beside making maps; ``maps`` are the subjects' own where one is judged."""
+    """The passes of ``run_together`` without those of making maps. maps: the subjects' maps, for a metric that judges a "map"."""
     first = measurements[0]
-    return first.metric.passes(first.settings, [one.subject for one in measurements], maps)
+    return first.metric.passes(first.settings, [measurement.subject for measurement in measurements], maps)

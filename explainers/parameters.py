@@ -1,7 +1,7 @@
-"""Declared parameters: the fields of a method's or a metric's settings, with their ranges and their words for people.
+"""Declared parameters: the fields of a method's or a metric's settings, with their ranges, labels and help texts.
 
-A settings dataclass declares each field by one of the functions below. Its widget, its row on the card and its check follow
-from that declaration.
+A settings dataclass declares each field by one of the functions below. The field's widget, its row on the method's card and its
+check are made from that declaration.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from explainers.errors import ParameterError
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter, as its widget, its card and its check need it.
+    """The declaration of one parameter.
 
-    kind: "integer", "real", "choice", "switch", "layer", or "other" for a value that only the settings dataclass itself can
-    check (``__post_init__``); ``takes`` then says in words what is allowed. optional: None is allowed and leaves the choice to
-    the method or the metric.
+    kind: "integer", "real", "choice", "switch", "layer", or "other" for a value that the settings dataclass checks in its
+    ``__post_init__``; ``takes`` then describes the allowed values. optional: None is allowed and leaves the choice to the method
+    or the metric.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Parameter:
     takes: str = ""
 
     def check(self, value: Any) -> Any:
-        """The value in the declared type; a number may name an option (28 is '28'). Raises ParameterError outside the range."""
+        """The value in the declared type; a number stands for the option of that name (28 for '28'). Raises ParameterError."""
         if self.kind == "other" or (self.optional and value is None):
             return value
         if self.kind == "choice" and _is_number(value):
@@ -60,7 +60,7 @@ class Parameter:
         return _is_number(value) and whole and self.low <= value <= self.high
 
     def range_in_words(self) -> str:
-        """What ``check`` accepts, for a message."""
+        """The values that ``check`` accepts, as words for a message."""
         words = self.takes or {
             "choice": "one of " + ", ".join(map(repr, self.options)),
             "switch": "True or False",
@@ -90,12 +90,12 @@ def real(default: float, *, low: float, high: float, label: str, help: str, step
 
 
 def choice(default: str, *options: str, label: str, help: str) -> Any:
-    """A field that takes one of a few words."""
+    """A field that takes one of the given strings."""
     return _declare("choice", default, options=options, label=label, help=help)
 
 
 def switch(default: bool, *, label: str, help: str) -> Any:
-    """A yes-or-no field."""
+    """A field that is True or False."""
     return _declare("switch", default, label=label, help=help)
 
 
@@ -105,7 +105,7 @@ def layer(*, label: str, help: str, default: str = "auto") -> Any:
 
 
 def other(default: Any, *, takes: str, label: str, help: str) -> Any:
-    """A field that the settings dataclass checks by itself; ``takes`` says in words what is allowed."""
+    """A field that the settings dataclass checks in ``__post_init__``; ``takes`` describes the allowed values."""
     return _declare("other", default, takes=takes, label=label, help=help)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Passes:
-    """Images sent forward through the network and gradients sent back. One image is 1; a part of the network is a fraction."""
+    """Images sent forward and gradients sent back. One image through the whole network counts 1, through a part a fraction of 1."""
 
     forward: float = 0
     backward: float = 0

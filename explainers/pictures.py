@@ -1,9 +1,8 @@
-"""Bytes that somebody else made -> a plain RGB picture, or one sentence that says why not.
+"""Reads a person's picture as plain RGB, or refuses it with one sentence that says why.
 
-The header is judged before a single pixel is decoded: 18 KB of PNG can hold 700 MB of pixels. What a photo viewer
-does silently (turning, scaling 16 bits, putting colour behind transparency) is done here too and told in notes,
-because each of them changes what the network sees. Nothing is ever written to disk, and no message repeats a file's
-name or its metadata: both are the words of whoever made the file.
+The header is checked before any pixel is decoded, because 18 KB of PNG can hold 700 MB of pixels. What a photo viewer does
+silently (rotating, scaling 16 bits to 8, filling transparency) is done here too, and each step leaves a note, because it changes
+what the network sees. Nothing is written to disk. No message repeats a file's name or metadata, which may hold anything.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ MAX_ASPECT = 20
 MIN_SIDE = 8
 MAX_FILE_BYTES = 200_000_000
 
-# TIFF is left out on purpose: its tiles may be far larger than the picture that the header promises.
+# TIFF is left out, because its tiles may be far larger than the picture size in its header.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 ACCEPTED = "PNG, JPEG, WebP, GIF or BMP"
 
-# (where, the bytes there, what such a file is): only for a better sentence than "not a picture".
+# (offset, the bytes there, what such a file is), for a message that is more exact than "not a picture".
 OTHER_KINDS = (
     (0, b"II*\0", "a TIFF picture"),
     (0, b"MM\0*", "a TIFF picture"),
@@ -43,12 +42,12 @@ OTHER_KINDS = (
 
 
 class PictureError(ExplainerError):
-    """A picture that cannot be used; the message is one sentence with the cause and the cure."""
+    """A picture that cannot be used; the message is one sentence that says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An RGB picture without metadata, and in plain words what was done to the file to get it."""
+    """An RGB picture without metadata, and notes on what was done to the file to get it."""
 
     image: Image.Image
     notes: tuple[str, ...] = ()
@@ -60,10 +59,10 @@ def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
 
 
 def read_picture(source: str | Path | bytes | Image.Image) -> Picture:
-    """Read a path, a file's bytes or a PIL image of any mode; a PIL image given here is not changed.
+    """Read a path, a file's bytes or a PIL image of any mode, which is not changed. Of an animation the first frame is used.
 
-    Sides from 8 px, at most 40 million pixels, at most 20 times longer than wide. Of an animation the first frame
-    is used. Raises PictureError for everything that cannot become such a picture.
+    Raises PictureError for everything that is no picture with sides of at least 8 pixels, at most 40 million pixels, and a
+    longer side of at most 20 times the shorter one.
     """
     if isinstance(source, Image.Image):
         return _prepared(source)
@@ -73,11 +72,11 @@ def read_picture(source: str | Path | bytes | Image.Image) -> Picture:
 
 def digest(image: Image.Image) -> str:
     """sha256 (64 hex digits) of mode, size and pixels: two pictures share it only if the network sees the same."""
-    seen = hashlib.sha256(f"{image.mode} {image.width}x{image.height} ".encode())
+    sha256 = hashlib.sha256(f"{image.mode} {image.width}x{image.height} ".encode())
     if image.mode in ("P", "PA"):  # the pixels of a palette image mean nothing without their colours
-        seen.update(bytes(image.getpalette("RGB") or ()))
-    seen.update(image.tobytes())
-    return seen.hexdigest()
+        sha256.update(bytes(image.getpalette("RGB") or ()))
+    sha256.update(image.tobytes())
+    return sha256.hexdigest()
 
 
 def _file_bytes(path: str | Path) -> bytes:
@@ -85,7 +84,7 @@ def _file_bytes(path: str | Path) -> bytes:
         path = Path(path)
         if path.is_dir():
             raise PictureError("This is a folder, not a picture; choose one file in it.")
-        if not path.is_file():  # also devices and pipes, which could be read for ever
+        if not path.is_file():  # also refuses devices and pipes, whose reading may never end
             raise PictureError("There is no picture file at this place; check the path.")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise PictureError(f"This file is larger than {MAX_FILE_BYTES // 10**6} MB; save a smaller picture.")
@@ -97,7 +96,7 @@ def _file_bytes(path: str | Path) -> bytes:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """The header, read; no pixel decoded yet."""
+    """The picture with its header read; no pixel is decoded yet."""
     if not data:
         raise PictureError("This file is empty (0 bytes); save or upload the picture again.")
     if len(data) > MAX_FILE_BYTES:
@@ -108,7 +107,7 @@ def _opened(data: bytes) -> Image.Image:
         raise PictureError(_too_large()) from error
     except Image.UnidentifiedImageError as error:
         raise PictureError(_not_a_picture(data)) from error
-    except Exception as error:  # decoders raise anything: OSError, SyntaxError, ValueError, struct.error ...
+    except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error ...
         raise PictureError(_damaged()) from error
 
 
@@ -128,7 +127,7 @@ def _prepared(opened: Image.Image) -> Picture:
     except Exception as error:  # as above; the pixels are decoded here
         raise PictureError(_damaged()) from error
     _refuse_size(*rgb.size)
-    clean = Image.new("RGB", rgb.size)  # a fresh image carries no EXIF, profile, text or file handle along
+    clean = Image.new("RGB", rgb.size)  # a new image holds no EXIF, profile, text or file handle
     clean.paste(rgb)
     return Picture(clean, tuple(notes))
 
@@ -138,18 +137,18 @@ def _is_deep_grey(image: Image.Image) -> bool:
 
 
 def _has_sixteen_bits(opened: Image.Image) -> bool:
-    """Also true of 16-bit colour, which Pillow scales while it decodes: then only the raw mode in the tiles tells."""
+    """Whether the file has 16 bits a channel. Pillow scales 16-bit colour while decoding, so only the tiles' raw mode shows it."""
     tiles = getattr(opened, "tile", ()) if opened.format in ("PNG", "TIFF") else ()
     return _is_deep_grey(opened) or any(";16" in str(tile[-1]) for tile in tiles)
 
 
 def _upright(opened: Image.Image, notes: list[str]) -> Image.Image:
-    """A decoded copy, turned as the camera meant it."""
+    """A decoded copy, rotated as the EXIF orientation says."""
     image = opened.copy()
     try:
         orientation = opened.getexif().get(0x0112, 1)
         turned = ImageOps.exif_transpose(image) if orientation in range(2, 9) else None
-    except Exception:  # the pixels are fine; only the metadata is broken, and we are about to drop it
+    except Exception:  # only the metadata is damaged, and it is dropped anyway
         notes.append("its EXIF could not be read and is ignored")
         return image
     if turned is None:
@@ -173,7 +172,7 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey to L, or to LA where one value stands for transparent; Pillow itself would clip 40000 to 255."""
+    """16-bit grey to L, or to LA where one value means transparent. Pillow's own conversion would clip all values above 255."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise PictureError("This picture's values go beyond 16 bits (0 to 65535); scale them and save it as PNG first.")
@@ -185,21 +184,23 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
-    """By the printer's profile in the file, else by (1 - ink)(1 - black). Pillow undoes Adobe's inversion itself."""
+    """CMYK to RGB by the colour profile in the file, else as (1 - ink)(1 - black). Pillow has already undone Adobe's inversion."""
     profile = image.info.get("icc_profile")
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if converted is not None:  # None is only returned for a conversion in place
+                return converted
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            pass  # a broken or foreign profile: the plain rule is what a viewer falls back to
+            pass  # a damaged or unsuitable profile: viewers use the simple rule, too
     return image.convert("RGB")
 
 
 def _over_white(image: Image.Image, notes: list[str]) -> Image.Image:
-    """RGB would show the colours that hide under transparency: lay the picture on white paper instead."""
+    """The picture over white. A plain conversion to RGB would show the colours under transparent pixels."""
     layered = image.convert("RGBA")
-    if layered.getextrema()[3][0] < 255:
+    if np.asarray(layered.getchannel("A")).min() < 255:
         notes.append("transparency shown over white")
     white = Image.new("RGBA", layered.size, "white")
     return Image.alpha_composite(white, layered).convert("RGB")
@@ -209,14 +210,10 @@ def _refuse_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise PictureError(_too_large(f" ({width} x {height})"))
     if min(width, height) < MIN_SIDE:
-        raise PictureError(
-            f"This picture is {width} x {height} pixels; both sides must be at least {MIN_SIDE}, so use a larger one."
-        )
+        raise PictureError(f"This picture is {width} x {height} pixels; both sides must be at least {MIN_SIDE}, so use a larger one.")
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise PictureError(
-            f"This picture is {width} x {height} pixels, more than {MAX_ASPECT} times longer in one direction; "
-            "crop it to the part that matters."
-        )
+        raise PictureError(f"This picture is {width} x {height} pixels, more than {MAX_ASPECT} times longer in one direction; "
+                           "crop it to the part that matters.")
 
 
 def _too_large(size: str = "") -> str:

@@ -1,4 +1,4 @@
-"""How a long run says how far it is, and how it is stopped."""
+"""The callback by which a long run reports its progress and is stopped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Returning False, or raising an exception, stops the run.
 
 
 class Cancelled(Exception):
-    """The progress callback asked to stop. Nothing was stored."""
+    """Raised when the progress callback asks to stop. The unfinished result is not cached."""
 
 
 def report(progress: Progress | None, done: int, total: int, preview: Tensor | None = None) -> None:

@@ -4,7 +4,7 @@
     question.run().heatmap()
     replace(question, target=7).run()            # dataclasses.replace asks another question
 
-Its key is made of digests of everything that decides the map, so it is the cache key and the name of a download.
+Its key is made of digests of everything that decides the map. It serves as cache key and as the name of a download.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from explainers.target import PlainTarget, Target
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides a map, in a form that needs no network and no image: what a cache, a link or a worker is told.
+    """Everything that decides a map, as digests and plain values: the content of a cache key, a link or a job for a worker process.
 
     ``network`` and ``image`` are sha256 digests, ``reference_id`` is the identity of the reference set, or empty.
-    ``precision`` is "float32", which is all there is so far.
+    ``precision`` is always "float32" so far.
     """
 
     network: str
@@ -58,11 +58,11 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked, ready to be run. Two questions are equal if they have the same key.
+    """A request for one map, ready to be run. Two questions are equal if they have the same key.
 
     x: one image (1, C, H, W), preprocessed. target: None becomes the network's top-1 class. settings: an instance of the method's
-    settings dataclass. reference: the images that a method fits its statistics on; None for the network's own set, or copies of
-    the image. Raises ExplainerError for an image, a target or settings that do not fit.
+    settings dataclass. reference: the images that a method fits its statistics on; None for the network's own set or, where it
+    has none, copies of the image. Raises ExplainerError for an image, a target or settings that do not fit.
     """
 
     network: Classifier
@@ -74,7 +74,7 @@ class Question:
     reference: ReferenceSet | None = None
 
     def __post_init__(self) -> None:
-        x = _one_image(self.network, self.x)
+        x = _one_image(self.network, self.x).clone()  # so that a caller who changes the image later does not change the question
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "target", self.network.target(x, self.target))
 
@@ -99,12 +99,12 @@ class Question:
 
     @cached_property
     def key(self) -> str:
-        """A sha256 hex digest of all that decides the map."""
+        """A sha256 hex digest of everything that decides the map."""
         return self.request.key
 
     @property
     def identity(self) -> str:
-        """The key, for keys of measurements that are about this question."""
+        """The key, under the name by which ``keys.key_of`` takes it into the keys of measurements."""
         return self.key
 
     @cached_property
@@ -116,7 +116,7 @@ class Question:
 
     @property
     def passes(self) -> Passes:
-        """What the map costs. What is fitted once on the reference set is not among it."""
+        """The passes of the map, without those of statistics that are fitted once on the reference set."""
         return self.method.cost(self.settings, self.network)
 
     @property
@@ -147,8 +147,8 @@ class Question:
 def ask(network: Classifier, x: Tensor, method: str, *, target: Target | PlainTarget | None = None, seed: int = 0,
         reference: ReferenceSet | None = None, **params: Any) -> Question:
     """The question for a method by its key and settings by name. Raises ExplainerError."""
-    found = find_method(method)
-    return Question(network, x, found, network.target(_one_image(network, x), target), found.settings(**params), seed, reference)
+    declaration, target = find_method(method), network.target(_one_image(network, x), target)
+    return Question(network, x, declaration, target, declaration.settings(**params), seed, reference)
 
 
 def _one_image(network: Classifier, x: Tensor) -> Tensor:

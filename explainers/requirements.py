@@ -1,4 +1,4 @@
-"""What a method may need of a network. Each requirement is declared here once, with its words for people and its check."""
+"""What a method may need of a network. Each requirement is declared here once, with its label and its check."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from explainers.networks.classifier import Classifier
 
 @dataclass(frozen=True)
 class Requirement:
-    """One requirement. ``label`` completes "It needs ..." on a card. ``missing`` gives, for a network that does not meet it, the
-    end of the sentence "The method needs ...", with the reason, and None for one that does."""
+    """One requirement. ``label`` completes "It needs ..." on a method's card. ``missing(network)`` is None where the network meets the
+    requirement, and else completes "This method needs ..." with the reason."""
 
     name: str
     label: str

@@ -32,12 +32,12 @@ class Target:
 
     @property
     def first(self) -> int:
-        """The explained class; of a contrast, the class that it speaks for."""
+        """The explained class; of a contrast a - b, class a."""
         return self.classes[0]
 
     @property
     def contrast(self) -> int | None:
-        """The class that the first one is compared with, or None where a single class is explained."""
+        """Class b of a contrast a - b; None where a single class is explained."""
         return self.classes[1] if len(self.classes) == 2 else None
 
     @property
@@ -50,7 +50,7 @@ class Target:
         return " \u2212 ".join(categories[index] for index in self.classes)
 
     def score(self, values: Tensor) -> Tensor:
-        """(N,) from logits or probabilities (N, K): those of the class, or the difference of the two classes'."""
+        """The scores (N,) from logits or probabilities (N, K): those of the class, or the differences of the two classes."""
         if self.contrast is None:
             return values[:, self.first]
         return values[:, self.first] - values[:, self.contrast]

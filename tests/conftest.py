@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.networks import classifier, residual_module, seeded
+from support.networks import classifier, drawn_images, residual_module, seeded
 from support.paths import SHARED
 from torch import nn
 
@@ -36,7 +36,7 @@ def linear() -> Classifier:
 @pytest.fixture()
 def image() -> torch.Tensor:
     """(1, 3, 32, 32), as if normalised."""
-    return torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    return drawn_images(1, seed=3)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from explainers.target import Target
 
 
 def attribution(native: torch.Tensor, **changes) -> Attribution:
-    made = Attribution(native=native, method="gradient", target=Target((0,)), params={}, seed=0, network="toy", input_size=(8, 8), signed=True,
-                       reduction="sum", upsample="bilinear", passes=Passes(1, 1), seconds=0.1)
+    made = Attribution(native=native, method="gradient", target=Target((0,)), params={}, seed=0, network="toy", input_size=(8, 8),
+                       signed=True, reduction="sum", upsample="bilinear", passes=Passes(1, 1), seconds=0.1)
     return replace(made, **changes)
 
 

@@ -8,30 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.counting import counted_walks
+from support.equality import same
 from support.networks import classifier, residual_module
+from support.threads import Background, run_in_threads
 
 import explainers as ex
-from explainers.keys import array_digest
-from explainers.question import Request
-
-
-@pytest.fixture()
-def request_made():
-    return Request("net", "image", 3, "gradient", 1, (("steps", 5),), 0, "cpu")
-
-
-def test_the_key_follows_every_field(request_made):
-    changed = {"network": "other", "image": "other", "target": (3, 1), "method": "rise", "version": 2, "params": (("steps", 6),),
-               "seed": 1, "device": "cuda", "reference": "set", "precision": "bfloat16"}
-    assert set(changed) == set(Request.__dataclass_fields__)
-    keys = {request_made.key} | {replace(request_made, **{name: value}).key for name, value in changed.items()}
-    assert len(keys) == 1 + len(changed)
-
-
-def test_a_single_pixel_changes_the_array_digest(image):
-    other = image.clone()
-    other[0, 0, 0, 0] += 1e-6
-    assert array_digest(image) != array_digest(other) and array_digest(image) == array_digest(image.clone())
+from explainers.networks.classifier import Classifier
 
 
 def test_the_second_call_comes_from_the_cache_bit_for_bit(toy, image, tmp_path):
@@ -98,35 +81,62 @@ def test_a_failing_method_leaves_the_engine_whole(toy, linear, image):
     assert engine.explain(toy, image, "grad_cam", target=1).native.shape == (1, 8, 8)
 
 
-def test_the_gradient_family_shares_one_backward(toy, image):
-    engine, walks = ex.Engine(), []
-    real = toy.__class__.walk
-    toy.__class__.walk = lambda self, *a, **k: walks.append(1) or real(self, *a, **k)
-    try:
-        found = [engine.explain(toy, image, key, target=1) for key in ("gradient", "gradient_x_input", "gradient_x_sign")]
-    finally:
-        toy.__class__.walk = real
-    assert len(walks) == 1 and [f.passes for f in found] == [ex.Passes(1, 1)] * 3
+def test_the_gradient_family_shares_one_backward(toy, image, monkeypatch):
+    engine = ex.Engine()
+    with counted_walks(monkeypatch) as counted:
+        maps = [engine.explain(toy, image, key, target=1) for key in ("gradient", "gradient_x_input", "gradient_x_sign")]
+    assert counted.passes == ex.Passes(1, 1) and [one.passes for one in maps] == [ex.Passes(1, 1)] * 3
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 32, 32), torch.zeros(3, 32, 32), torch.full((1, 3, 32, 32), float("nan"))])
+def test_wrong_images_are_refused(toy, wrong):
+    with pytest.raises(ex.ExplainerError):
+        ex.explain(toy, wrong, "gradient", target=0)
+
+# Two at once
 
 
 def test_a_waiting_run_that_is_abandoned_leaves_the_queue(toy, image):
-    engine, leave = ex.Engine(), threading.Event()
-    busy = threading.Thread(target=engine.get_or_compute, args=("m", (), lambda: {"left": leave.wait(10)}))
-    busy.start()
-    begin = time.perf_counter()
-    with pytest.raises(ex.Cancelled):
-        engine.explain(toy, image, "gradient", target=1, progress=lambda *_: time.perf_counter() - begin < 0.3)
-    assert time.perf_counter() - begin < 1.5
-    leave.set()
-    busy.join()
+    engine, has_the_device, leave = ex.Engine(), threading.Event(), threading.Event()
+
+    def occupy():
+        has_the_device.set()
+        return leave.wait(10)
+
+    with Background(lambda: engine.get_or_compute("m", (), occupy)):
+        assert has_the_device.wait(10)
+        begin = time.perf_counter()
+        with pytest.raises(ex.Cancelled):
+            engine.explain(toy, image, "gradient", target=1, progress=lambda *_: time.perf_counter() - begin < 0.3)
+        assert time.perf_counter() - begin < 1.5
+        leave.set()
     assert engine.explain(toy, image, "gradient", target=1).flags == ()
 
 
 def test_threads_that_ask_the_same_compute_it_once(toy, image):
-    engine, found = ex.Engine(), []
-    threads = [threading.Thread(target=lambda: found.append(engine.explain(toy, image, "smoothgrad", target=1))) for _ in range(4)]
-    [t.start() for t in threads], [t.join() for t in threads]
-    assert engine.runs == 1 and all(torch.equal(f.native, found[0].native) for f in found)
+    engine = ex.Engine()
+    maps = run_in_threads([lambda: engine.explain(toy, image, "smoothgrad", target=1)] * 4)
+    assert engine.runs == 1 and all(torch.equal(one.native, maps[0].native) for one in maps)
+
+
+def test_threads_that_measure_the_same_measure_it_once(toy, image):
+    engine, measurement = ex.Engine(), ex.judge("insertion_deletion", ex.ask(toy, image, "gradient", target=1), step=200)
+    results = run_in_threads([lambda: engine.measure(measurement)] * 4)
+    assert engine.runs == 2 and all(same(one, results[0]) for one in results)  # the map, and its measurement
+
+
+# What a run is going to take
+
+
+@pytest.fixture()
+def slow_clock(monkeypatch):
+    """Every pass is estimated at 10 ms, whatever this machine does."""
+    monkeypatch.setattr(Classifier, "pass_seconds", lambda self: ex.Passes(0.01, 0.01))
+
+
+def taking(seconds):
+    """A progress callback that makes a run take so long."""
+    return lambda done, total, preview: time.sleep(seconds) if done == 0 else None
 
 
 def test_the_cost_is_known_before_the_run(toy):
@@ -135,13 +145,128 @@ def test_the_cost_is_known_before_the_run(toy):
     assert ex.Engine().cost(toy, "random").seconds == 0
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 32, 32), torch.zeros(3, 32, 32), torch.full((1, 3, 32, 32), float("nan"))])
-def test_wrong_images_are_refused(toy, wrong):
-    with pytest.raises(ex.ExplainerError):
-        ex.explain(toy, wrong, "gradient", target=0)
+def test_the_cost_learns_from_the_last_run(toy, bias_free, image, slow_clock):
+    engine, question = ex.Engine(), ex.ask(toy, image, "smoothgrad", target=1, samples=5)
+    assert engine.cost(question) == ex.Cost(ex.Passes(5, 5), pytest.approx(0.1))
+    engine.explain(question, progress=taking(0.4))
+    learned = engine.cost(question)
+    assert learned.passes == ex.Passes(5, 5) and 0.4 <= learned.seconds < 1.5
+    assert engine.cost(toy, "smoothgrad", samples=10).seconds == pytest.approx(2 * learned.seconds)
+    engine.explain(question, progress=taking(0.4))  # from the cache, which takes no time and teaches nothing
+    assert engine.cost(question) == learned
+    assert engine.cost(toy, "gradient").seconds == pytest.approx(0.02)  # another method, another network: as before
+    assert engine.cost(bias_free, "smoothgrad", samples=5).seconds == pytest.approx(0.1)
+    engine.explain(replace(question, seed=1))
+    assert engine.cost(question).seconds < 0.4  # the last run counts
 
 
-def test_a_measurement_is_computed_once_and_found_on_disk(tmp_path):
+def test_a_stalled_machine_and_a_quick_one_are_believed_only_so_far(toy, image, slow_clock):
+    engine = ex.Engine()
+    engine.explain(toy, image, "gradient", target=1, progress=taking(0.5))
+    assert engine.cost(toy, "gradient").seconds == pytest.approx(20 * 0.02)
+    engine.explain(toy, image, "gradient", target=2)
+    assert engine.cost(toy, "gradient").seconds < 0.4
+    engine.explain(toy, image, "rise", target=2, masks=400)
+    assert engine.cost(toy, "rise", masks=400).seconds == pytest.approx(0.2 * 4)
+
+
+def test_what_was_reused_or_fitted_teaches_nothing(toy, image, slow_clock):
+    engine = ex.Engine()
+    engine.explain(toy, image, "gradient", target=1)
+    engine.explain(toy, image, "gradient_x_input", target=1, progress=taking(0.2))  # uses the gradient again
+    assert engine.cost(toy, "gradient_x_input").seconds == pytest.approx(0.02)
+    before = engine.cost(toy, "iba")
+    engine.explain(toy, image, "iba", target=1, images=4)
+    assert engine.cost(toy, "iba") == before
+
+
+def test_a_measurements_cost_learns_as_well_and_not_from_the_maps(toy, image, slow_clock):
+    engine, question = ex.Engine(), ex.ask(toy, image, "gradient", target=1)
+    engine.explain(question)
+    one, other = (ex.judge("sensitivity_n", question, counts=(1, 5), masks=masks) for masks in (5, 6))
+    assert engine.cost_together([one]).seconds == pytest.approx(0.1)
+    engine.measure(one, progress=taking(0.3))
+    assert 12 * 0.03 * 0.99 <= engine.cost_together([other]).seconds < 1
+    unmade = ex.judge("insertion_deletion", replace(question, target=2), step=200)
+    expected = engine.cost_together([unmade]).passes
+    engine.measure(unmade, progress=taking(0.3))  # its map had to be made in between
+    again = engine.cost_together([ex.judge("insertion_deletion", question, step=200)])
+    assert again.passes == expected - ex.Passes(1, 1) and again.seconds == pytest.approx(0.01 * again.passes.forward)
+
+
+def test_the_cost_of_measurements_is_what_they_send_through_the_network(toy, image, monkeypatch):
+    """Of several methods together, each time less of what is there already."""
+    engine = ex.Engine()
+    keys = ("smoothgrad", "occlusion", "guided_backprop")
+    questions = [ex.ask(toy, image, key, target=1, **ex.methods()[key].cheap) for key in keys]
+    judged = [ex.judge("insertion_deletion", question, step=100) for question in questions]
+    engine.explain(questions[0])
+    engine.measure(judged[1])
+    cost = engine.cost_together(judged).passes
+    with counted_walks(monkeypatch) as counted:
+        engine.measure_together(judged)
+    assert counted.passes == cost and cost.forward > 20
+    assert engine.cost_together(judged) == ex.Cost(ex.Passes(), 0.0)
+
+
+# Measurements
+
+
+@pytest.fixture()
+def evaluations(monkeypatch):
+    """How many subjects each evaluation was given."""
+    counts, metric = [], ex.metrics()["insertion_deletion"]
+
+    def evaluate(subjects, settings, context):
+        counts.append(len(subjects))
+        return metric.evaluate(subjects, settings, context)
+
+    monkeypatch.setattr("explainers.measurement.find_metric", lambda key: replace(metric, evaluate=evaluate))
+    return counts
+
+
+def test_measured_together_they_share_batches_and_each_is_kept(toy, image, evaluations, monkeypatch):
+    engine = ex.Engine()
+    questions = [ex.ask(toy, image, key, target=1) for key in ("gradient", "gradient_x_input", "guided_backprop")]
+    judged = [ex.judge("insertion_deletion", question, step=100) for question in questions]
+    alone = [ex.Engine().measure(one) for one in judged]
+    [engine.explain(question) for question in questions]
+    evaluations.clear()
+    with counted_walks(monkeypatch) as counted:
+        together = engine.measure_together([*judged, judged[0]])
+    assert evaluations == [3] and same(together[3], together[0])
+    assert counted.passes.forward < sum(one.passes.forward for one in alone)  # the image and its baselines go through once
+    for one, result, kept in zip(judged, alone, together, strict=False):
+        assert one.metric.numbers(kept) == pytest.approx(one.metric.numbers(result), abs=1e-6)
+        assert same(engine.lookup(one), kept)
+    assert same(engine.measure_together(judged[::-1]), together[2::-1]) and evaluations == [3]
+
+
+def test_only_what_is_missing_is_measured(toy, image, evaluations):
+    engine = ex.Engine()
+    judged = [ex.judge("insertion_deletion", ex.ask(toy, image, key, target=1), step=100) for key in ("gradient", "sobel", "center")]
+    engine.measure(judged[1])
+    engine.measure_together(judged)
+    assert evaluations == [1, 2] and engine.runs == 3 + 3  # maps and measurements
+
+
+def test_the_removals_of_sensitivity_n_serve_a_later_map_without_a_pass(toy, image, tmp_path, monkeypatch):
+    engine = ex.Engine(ex.MapCache(tmp_path))
+    first, second = (ex.ask(toy, image, key, target=1) for key in ("gradient", "gradient_x_input"))
+    settings = {"counts": (1, 5, 20), "masks": 5}
+    engine.measure(ex.judge("sensitivity_n", first, **settings))
+    engine.explain(second)
+    later = ex.judge("sensitivity_n", second, **settings)
+    assert not engine.cost_together([later]).passes
+    with counted_walks(monkeypatch) as counted:
+        result = ex.Engine(ex.MapCache(tmp_path)).measure(later)  # also from the disk
+    assert not counted.passes and same(result, later.run())
+    changed = [ex.judge("sensitivity_n", replace(second, **change), **settings) for change in ({"target": 2}, {"seed": 1})]
+    for other in [*changed, ex.judge("sensitivity_n", second, **{**settings, "masks": 6})]:
+        assert engine.cost_together([other]).passes.forward >= 15  # what decides the removals is another
+
+
+def test_a_computation_is_computed_once_and_found_on_disk(tmp_path):
     calls = []
 
     def compute():
@@ -151,6 +276,7 @@ def test_a_measurement_is_computed_once_and_found_on_disk(tmp_path):
     first = ex.Engine(ex.MapCache(tmp_path))
     assert first.lookup_computed("m", (1, "a")) is None
     assert first.get_or_compute("m", (1, "a"), compute)["auc"] == 0.5
+    assert torch.equal(first.lookup_computed("m", (1, "a"))["curve"], torch.arange(3.0))
     again = ex.Engine(ex.MapCache(tmp_path)).get_or_compute("m", (1, "a"), compute)
     assert torch.equal(again["curve"], torch.arange(3.0)) and len(calls) == 1
     first.get_or_compute("m", (1, "b"), compute)
@@ -158,10 +284,10 @@ def test_a_measurement_is_computed_once_and_found_on_disk(tmp_path):
     assert len(calls) == 3
 
 
-def test_a_measurement_may_explain(toy, image):
-    engine = ex.Engine(ex.MapCache(None))
-    found = engine.get_or_compute("m", ("x",), lambda: {"map": engine.explain(toy, image, "gradient", target=0).native})
-    assert torch.equal(found["map"], engine.explain(toy, image, "gradient", target=0).native)
+def test_a_computation_may_explain(toy, image):
+    engine, question = ex.Engine(), ex.ask(toy, image, "gradient", target=0)
+    result = engine.get_or_compute("m", (question,), lambda: {"map": engine.explain(question).native})
+    assert torch.equal(result["map"], engine.cached(question).native) and engine.runs == 2
 
 
 def test_a_request_names_the_map_that_explain_keeps(toy, image):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,7 +16,7 @@ from components.compute.task import Failed, Ready, Task, measurement_task
 from components.drawing import curves
 from components.drawing.heatmaps import MUTED
 from components.state.engine import network as shared_network
-from components.state.last_result import last
+from components.state.last_result import holds, last
 from components.state.workspace import Workspace
 from explainers.data.labelled import SCENES_SEED, LabelledInputs, LabelledSet, scenes_set
 from explainers.methods.attribution_mask import ONE_PASS_BASES
@@ -34,11 +34,12 @@ HEIGHT = 340
 
 @dataclass(frozen=True)
 class Pictures:
-    """Labelled pictures, which are there, or drawn when they are needed: ``load(progress)``. ``identity`` decides their pixels."""
+    """Labelled pictures. ``identity`` decides their pixels; ``load(progress)`` draws them, unless they are ``ready``."""
 
     identity: str
     count: int
     load: Callable[[Progress | None], LabelledSet]
+    ready: Callable[[], bool] = lambda: True
 
     def inputs(self, network: ex.Classifier, noise: float, seed: int) -> LabelledInputs:
         """What the metric judges: the pictures with noise added, as the network sees them."""
@@ -98,7 +99,8 @@ def _scenes(workspace: Workspace) -> Pictures:
                          help="How many scenes are drawn and measured. More: smoother curves, longer runs.")
     seed = workspace.seed
     return Pictures(f"scenes {count} {SCENES_SEED + seed}", count,
-                    lambda progress: last(KEPT, (count, seed), lambda: scenes_set(count, seed, progress)))
+                    lambda progress: last(KEPT, (count, seed), lambda: scenes_set(count, seed, progress)),
+                    lambda: holds(KEPT, (count, seed)))
 
 
 def _own(workspace: Workspace) -> Pictures | None:
@@ -123,21 +125,69 @@ def _run(judged: Sequence[tuple[LabelledInputs, str]], pictures: Pictures, itera
     """The curves that are known; what is missing is measured if it is quick or was asked for."""
     tasks = [measurement_task([ex.judge(METRIC, inputs, base=base, iterations=iterations)],
                               f"{inputs.network.title}, {recursive_masking.title_of(base)}") for inputs, base in judged]
-    schedule = Schedule(PLACE, [_drawing(pictures, tasks), *tasks], in_order=True)
+    missing = [place for place, task in enumerate(tasks) if task.lookup() is None]
+    if missing and not pictures.ready():
+        tasks[missing[0]] = _after_drawing(tasks[missing[0]], pictures)
+    schedule = Schedule(PLACE, tasks, in_order=True)
     schedule.offer("Measure")
-    curves_known = []
-    for (inputs, base), task, state in zip(judged, tasks, schedule.run()[1:], strict=True):
+    curves_ready = []
+    for (inputs, base), task, state in zip(judged, tasks, schedule.run(), strict=True):
         if isinstance(state, Failed):
             st.error(f"{task.label}: {state.reason}")
         elif isinstance(state, Ready):
-            curves_known.append(Curve(inputs.network, base, state.value[0].accuracy))
-    return curves_known
+            curves_ready.append(Curve(inputs.network, base, state.value[0].accuracy))
+    return curves_ready
 
 
-def _drawing(pictures: Pictures, tasks: Sequence[Task]) -> Task:
-    """The task that draws the scenes, which all others need. There is nothing to do for it where all others are known."""
-    def lookup() -> Any:
-        kept = st.session_state.get(KEPT)
-        ...
+def _after_drawing(task: Task, pictures: Pictures) -> Task:
+    """The first task of a run draws the scenes for all of them; its cost and its progress say so."""
+    drawing = pictures.count * DRAW_SECONDS
 
-    return Task("Drawing scenes", pictures.identity, lambda: ex.Cost(ex.Passes(), pictures.count * DRAW_SECONDS), lookup, pictures.load)
+    def compute(progress: Progress) -> Any:
+        measuring = task.cost().seconds
+
+        def report(seconds: float) -> None:
+            progress(round(1000 * seconds), round(1000 * (drawing + measuring)), None)
+
+        pictures.load(lambda done, total, _: report(drawing * done / total))
+        return task.compute(lambda done, total, _: report(drawing + measuring * done / total))
+
+    return replace(task, cost=lambda: task.cost() + ex.Cost(ex.Passes(), drawing), compute=compute)
+
+
+def _show(ready: Sequence[Curve]) -> None:
+    """A chart a network, on one scale, and the numbers below."""
+    groups = [list(group) for _, group in groupby(ready, key=lambda curve: curve.network.fingerprint)]
+    if not groups:
+        return
+    for place, group in zip(st.columns(len(groups), gap="medium"), groups, strict=True):
+        network = group[0].network
+        with place:
+            st.markdown(f"**{network.title}**")
+            st.plotly_chart(_chart(group), key=f"accuracy-{network.name}", height=HEIGHT, config={"displayModeBar": False},
+                            alt=f"Masked input accuracy of {network.title} after each mask")
+            st.html(f"<p class='quiet'>{_verdict(group)}</p>")
+    with st.expander("The numbers"):
+        rows = [{"Network": curve.network.title, "Base method": curve.title,
+                 **{str(step): round(100 * value, 1) for step, value in enumerate(curve.accuracy)}} for curve in ready]
+        st.caption("Masked input accuracy in %, after as many masks as the column says; 0 is the plain accuracy.")
+        st.dataframe(rows, hide_index=True, width="stretch")
+
+
+def _verdict(group: Sequence[Curve]) -> str:
+    """Where each curve starts and ends."""
+    ends = "; ".join(f"{curve.title} {100 * curve.accuracy[-1]:.0f} %" for curve in group)
+    return f"From {100 * group[0].accuracy[0]:.0f} % without a mask, after {len(group[0].accuracy) - 1}: {ends}."
+
+
+def _chart(group: Sequence[Curve]) -> dict[str, Any]:
+    traces = [{
+        "type": "scatter", "mode": "lines+markers", "name": curve.title, "y": [100 * value for value in curve.accuracy],
+        "line": {"color": recursive_masking.COLOURS[curve.base], "width": 2.5}, "marker": {"size": 5}, "hovertemplate": "%{y:.1f} %"}
+        for curve in group]
+    layout = curves.steps_layout("masks", "true label is first choice, %", len(group[0].accuracy) - 1)
+    layout["yaxis"]["range"] = [-3, 103]
+    plain = 100 * group[0].accuracy[0]
+    layout["shapes"] = [{"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": plain, "y1": plain, "layer": "below",
+                         "line": {"color": MUTED, "width": 1, "dash": "dot"}}]
+    return {"data": traces, "layout": layout}

@@ -33,7 +33,8 @@ def draw(workspace: Workspace, rows: Sequence[ClassRow], shown: Sequence[Sequenc
 def numbers(workspace: Workspace, rows: Sequence[ClassRow]) -> bytes:
     """A line for each method and pair of classes whose maps are there."""
     names = workspace.network.categories
-    lines: list[list[Any]] = [["network", "picture", "seed", "method", "parameters", "class_a", "name_a", "class_b", "name_b", *MEASURES]]
+    lines: list[list[Any]] = [
+        ["network", "picture", "seed", "method", "parameters", "class_a", "name_a", "class_b", "name_b", *MEASURES]]
     for row in rows:
         attribution = row.attributions[0]
         if row.distances is None or attribution is None:

@@ -16,6 +16,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+import explainers as ex
 from components.compute.method_row import MethodMap
 from components.drawing import colour, curves
 from components.drawing.colour import Display, Shown
@@ -34,40 +35,48 @@ COARSE = 64  # cells: a map with fewer is drawn with sharp edges
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture with its title and what stands below it; with a map, the picture is what lies under it."""
+    """A picture, or a map (``shown``) over a picture or over nothing, with its title and the text below it."""
 
     title: str
-    told: str
+    text: str
     picture: Image.Image | None = None
     shown: Shown | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, those of the map where there is one."""
+        if self.shown is not None:
+            height, width = self.shown.values.shape
+            return width, height
+        return self.picture.size if self.picture else (1, 1)
 
 
 def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display) -> None:
     """A closed section for each map that is there and has something to show."""
-    for one in maps:
-        if one.attribution is None or not any(output.name in one.attribution.extras for output in one.method.auxiliary_outputs):
+    for method, attribution in ((entry.method, entry.attribution) for entry in maps):
+        if attribution is None or not any(output.name in attribution.extras for output in method.auxiliary_outputs):
             continue
-        section = st.expander(f"Inside {one.method.title}", key=f"extras.{one.method.key}", on_change="rerun")
+        section = st.expander(f"Inside {method.title}", key=f"extras.{method.key}", on_change="rerun")
         if section.open:
             with section:
-                _section(workspace, one, display)
+                _section(workspace, method, attribution, display)
 
 
-def _section(workspace: Workspace, one: MethodMap, display: Display) -> None:
-    there = [(output, value) for output in one.method.auxiliary_outputs
-             if (value := output.of(workspace.input.x, one.attribution.extras)) is not None]
+def _section(workspace: Workspace, method: ex.Method, attribution: ex.Attribution, display: Display) -> None:
+    there = [(output, value) for output in method.auxiliary_outputs
+             if (value := output.of(workspace.input.x, attribution.extras)) is not None]
     on_dark = display.backdrop == "None" and st.context.theme.type == "dark"
-    tiles = _tiles(workspace, one, display, there)
+    tiles = _tiles(workspace, method, attribution, display, there)
     beside = 0 < len(tiles) <= FEW_TILES
     left, right = st.columns([len(tiles), 5 - len(tiles)], gap="large") if beside else (st.container(), st.container())
     if tiles:
         left.html(f'<div class="extras">{"".join(_figure(tile, on_dark) for tile in tiles)}</div>')
     with right:
-        _charts_and_facts(one, there)
+        _charts_and_facts(method, there)
 
 
-def _charts_and_facts(one: MethodMap, there: Sequence[tuple[AuxiliaryOutput, Any]]) -> None:
-    """A chart a unit, and the numbers beside them."""
+def _charts_and_facts(method: ex.Method, there: Sequence[tuple[AuxiliaryOutput, Any]]) -> None:
+    """A chart for each unit, and the numbers beside them."""
     facts = _facts([(output, value) for output, value in there if output.kind in {"number", "text"}])
     charts: dict[str, list[tuple[AuxiliaryOutput, Any]]] = {}
     for output, value in there:
@@ -75,17 +84,18 @@ def _charts_and_facts(one: MethodMap, there: Sequence[tuple[AuxiliaryOutput, Any
             charts.setdefault(output.unit, []).append((output, value))
     places = st.columns([3] * len(charts) + [4] * bool(facts), gap="medium") if charts or facts else []
     for place, (unit, traces) in zip(places, charts.items(), strict=False):
-        place.plotly_chart(_chart(unit, traces), key=f"extras.{one.method.key}.{unit}", height=CHART_HEIGHT,
+        place.plotly_chart(_chart(unit, traces), key=f"extras.{method.key}.{unit}", height=CHART_HEIGHT,
                            config={"displayModeBar": False}, alt=f"{', '.join(output.title for output, _ in traces)} at every step")
     if facts:
         places[-1].html(facts)
 
 
-def _tiles(workspace: Workspace, one: MethodMap, display: Display, there: Sequence[tuple[AuxiliaryOutput, Any]]) -> list[Tile]:
-    """All pictures of a section in the order of the declaration; signed parts share one scale, for they add up."""
+def _tiles(workspace: Workspace, method: ex.Method, attribution: ex.Attribution, display: Display,
+           there: Sequence[tuple[AuxiliaryOutput, Any]]) -> list[Tile]:
+    """All pictures of a section in the order of the declaration. Signed parts add up to the map, so they share one scale."""
     under = colour.backdrop(workspace.input.seen, display.backdrop)
-    size = one.attribution.input_size
-    signed = [(output, _flat(value, "sum", size, one.method.upsample)) for output, value in there if output.kind == "map"]
+    size = attribution.input_size
+    signed = [(output, _flat(value, "sum", size, method.upsample)) for output, value in there if output.kind == "map"]
     scaled = colour.prepare([(flat, True) for _, flat in signed], replace(display, scale="Shared"))
     parts = {output.name: shown for (output, _), shown in zip(signed, scaled, strict=True)}
     tiles = []
@@ -93,15 +103,15 @@ def _tiles(workspace: Workspace, one: MethodMap, display: Display, there: Sequen
         if output.kind == "map":
             tiles.append(Tile(output.title, output.help, under, parts[output.name]))
         elif output.kind in {"strength", "fraction"}:
-            flat = _flat(value, "sum", size, one.method.upsample)
+            flat = _flat(value, "sum", size, method.upsample)
             tiles.append(Tile(output.title, output.help, under, _unsigned(flat, output.kind == "fraction", display)))
         elif output.kind == "signal" and tuple(value.shape[-2:]) != tuple(size):
-            shown = colour.prepare([(_flat(value, "mean", size, one.method.upsample), True)], display)[0]
+            shown = colour.prepare([(_flat(value, "mean", size, method.upsample), True)], display)[0]
             tiles.append(Tile(output.title, output.help, under, shown))
         elif output.kind == "signal":
             tiles.append(Tile(output.title, output.help, workspace.network.preprocessing.picture(value)))
         elif output.kind == "pictures":
-            tiles += _pictures(output, [workspace.network.preprocessing.picture(picture) for picture in value], one.attribution.extras)
+            tiles += _pictures(output, [workspace.network.preprocessing.picture(picture) for picture in value], attribution.extras)
     return tiles
 
 
@@ -119,7 +129,7 @@ def _unsigned(flat: np.ndarray, fraction: bool, display: Display) -> Shown:
 
 
 def _pictures(output: AuxiliaryOutput, pictures: Sequence[Image.Image], extras: dict[str, Any]) -> Iterator[Tile]:
-    """A film of the iterations; of many, a few at even distances with the first and the last."""
+    """One picture, or those of the iterations: of many, ``MOST_PICTURES`` at even distances, the first and the last among them."""
     if len(pictures) == 1:
         yield Tile(output.title, output.help, pictures[0])
         return
@@ -129,7 +139,7 @@ def _pictures(output: AuxiliaryOutput, pictures: Sequence[Image.Image], extras: 
 
 
 def _figure(tile: Tile, on_dark: bool) -> str:
-    height, width = tile.shown.values.shape if tile.shown else tile.picture.size[::-1]
+    width, height = tile.size
     layers = f'<img src="{data_uri(tile.picture)}" alt="">' if tile.picture else ""
     below = ""
     if tile.shown:
@@ -138,7 +148,7 @@ def _figure(tile: Tile, on_dark: bool) -> str:
         ends = "".join(f"<span>{significant(value)}</span>" for value in (low, (low + high) / 2, high))
         below = f'<div class="ramp" style="background: {colour.ramp(tile.shown, on_dark)}"></div><div class="ends">{ends}</div>'
     return (f'<figure class="{"coarse" if min(width, height) < COARSE else ""}"><figcaption>{escape(tile.title)}</figcaption>'
-            f'<div class="layers" style="aspect-ratio: {width} / {height}">{layers}</div>{below}<p>{escape(tile.told)}</p></figure>')
+            f'<div class="layers" style="aspect-ratio: {width} / {height}">{layers}</div>{below}<p>{escape(tile.text)}</p></figure>')
 
 
 def _overlay(shown: Shown, on_dark: bool) -> str:

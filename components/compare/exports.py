@@ -18,7 +18,7 @@ from components.state.workspace import Workspace
 
 def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display) -> None:
     """A row of download buttons for the maps that are there."""
-    answers = [one.answer for one in maps if one.answer]
+    answers = [entry.answer for entry in maps if entry.answer]
     if not answers:
         return
     seen = workspace.input.seen

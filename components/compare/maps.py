@@ -25,35 +25,35 @@ def draw(workspace: Workspace, row: MethodRow, display: Display) -> tuple[Method
     grid.fold()
     with figure_place.container():
         alt = f"Attribution maps of {workspace.picture.title} for {workspace.target_words} by " + ", ".join(
-            one.method.title for one in maps)
+            entry.method.title for entry in maps)
         heatmaps.draw(workspace.input.seen, _panels(workspace, row, maps, display), display, alt)
     return maps
 
 
 def _panels(workspace: Workspace, row: MethodRow, maps: Sequence[MethodMap], display: Display) -> list[heatmaps.Panel]:
-    answers = [one.answer for one in maps if one.answer]
+    answers = [entry.answer for entry in maps if entry.answer]
     prepared = colour.prepare([(attribution.heatmap(), attribution.signed) for _, attribution in answers], display)
     shown = {question.method.key: picture for (question, _), picture in zip(answers, prepared, strict=True)}
     panels = [heatmaps.Panel("What the network sees", lines=(workspace.network.title,))]
-    for one in maps:
-        if not one.answer:
+    for entry in maps:
+        if not entry.answer:
             waits = ("Stopped." if row.schedule.stopped else "Waits for Explain.",)
-            panels.append(heatmaps.Panel(one.method.title, lines=() if one.reason else waits,
-                                         warnings=(one.reason,) if one.reason else (), pending=True))
+            panels.append(heatmaps.Panel(entry.method.title, lines=() if entry.reason else waits,
+                                         warnings=(entry.reason,) if entry.reason else (), pending=True))
             continue
-        question, attribution = one.answer
+        question, attribution = entry.answer
         cost = f"{passes_in_words(attribution.passes)}, {seconds_in_words(attribution.seconds)}"
         panels.append(heatmaps.Panel(
-            one.method.title, shown[one.method.key],
-            lines=(f"for {attribution.target.words(workspace.network.categories)}", cost, *_fitted_on(one)),
+            entry.method.title, shown[entry.method.key],
+            lines=(f"for {attribution.target.words(workspace.network.categories)}", cost, *_fitted_on(entry)),
             warnings=attribution.flags))
     return panels
 
 
-def _fitted_on(one: MethodMap) -> tuple[str, ...]:
+def _fitted_on(entry: MethodMap) -> tuple[str, ...]:
     """Which images the method's statistics were fitted on; where these are copies of the picture, the map's own flag says so."""
-    reference = one.question.reference_set if one.question else None
-    if reference is None or reference.note or one.attribution is None:
+    reference = entry.question.reference_set if entry.question else None
+    if reference is None or reference.note or entry.attribution is None:
         return ()
-    wanted = one.attribution.params.get("images", reference.size)
+    wanted = entry.attribution.params.get("images", reference.size)
     return (f"fitted on {reference.title}" if wanted >= reference.size else f"fitted on {wanted} of {reference.title}",)

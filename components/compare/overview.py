@@ -38,14 +38,14 @@ def _seen_in_words(shown: ModelInput, width: int, height: int) -> str:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _boxed(digest: str, box: tuple[float, float, float, float], _image: Image.Image) -> str:
-    """A thumbnail as a data URI; what the network does not see is dimmed and the rest framed."""
+    """A thumbnail as a data URI. The part that the network sees is framed, and the rest is dimmed."""
     scale = min(1.0, THUMBNAIL / max(_image.size))
     small = _image.resize((max(1, round(_image.width * scale)), max(1, round(_image.height * scale))), reducing_gap=2.0)
-    corners = [round(value * scale) for value in box]
-    if (corners[2] - corners[0], corners[3] - corners[1]) != small.size:
+    left, top, right, bottom = (round(value * scale) for value in box)
+    if (right - left, bottom - top) != small.size:
         dimmed = Image.blend(small, Image.new("RGB", small.size, (128, 128, 128)), 0.65)
-        dimmed.paste(small.crop(corners), corners[:2])
-        ImageDraw.Draw(dimmed).rectangle([corners[0], corners[1], corners[2] - 1, corners[3] - 1], outline="white", width=2)
+        dimmed.paste(small.crop((left, top, right, bottom)), (left, top))
+        ImageDraw.Draw(dimmed).rectangle([left, top, right - 1, bottom - 1], outline="white", width=2)
         small = dimmed
     buffer = BytesIO()
     small.save(buffer, "JPEG", quality=88)

@@ -57,8 +57,8 @@ class PreviewGrid(Bar):
             cells = [cell for _ in range(0, len(self.maps) + 1, columns) for cell in st.columns(columns, gap="small")]
             cells[0].markdown("**What the network sees**")
             cells[0].image(self.seen, width="stretch", output_format="JPEG", alt="What the network sees")
-            for at, (one, cell) in enumerate(zip(self.maps, cells[1:], strict=False)):
-                cell.markdown(f"**{one.method.title}**")
+            for at, (entry, cell) in enumerate(zip(self.maps, cells[1:], strict=False)):
+                cell.markdown(f"**{entry.method.title}**")
                 self._slots.append(cell.empty())
                 self._slots[at].skeleton(SKELETON[columns])
                 self._show(at)
@@ -86,18 +86,18 @@ class PreviewGrid(Bar):
             self.grid_place.empty()
 
     def _show(self, place: int) -> None:
-        one = self.maps[place]
-        one = MethodMap(one.method, one.params, one.question, self._states.get(place, one.state))
-        if one.attribution is not None:
-            self._paint(place, one.attribution.heatmap(), one.attribution.signed)
-        elif one.reason:
-            self._slots[place].caption(one.reason)
+        entry = self.maps[place]
+        entry = MethodMap(entry.method, entry.params, entry.question, self._states.get(place, entry.state))
+        if entry.attribution is not None:
+            self._paint(place, entry.attribution.heatmap(), entry.attribution.signed)
+        elif entry.reason:
+            self._slots[place].caption(entry.reason)
 
     def _paint(self, place: int, heatmap: np.ndarray, signed: bool) -> None:
         shown = colour.prepare([(heatmap, signed)], self.display)[0]
         size = heatmap.shape[1], heatmap.shape[0]
-        grey = np.asarray(colour.backdrop(self.seen, "Grey").resize(size))
-        self._slots[place].image(colour.blended(shown, grey), width="stretch", output_format="JPEG", alt="Map so far")
+        under = np.asarray(colour.grey(self.seen).resize(size))
+        self._slots[place].image(colour.blended(shown, under), width="stretch", output_format="JPEG", alt="Map so far")
 
 
 def _flat(preview: Any) -> np.ndarray:

@@ -6,39 +6,50 @@ or stopped before no longer counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import streamlit as st
 
 FREE_SECONDS = 3.0  # what is estimated to take no longer than this runs without being asked for
 FAILURES = "failures"
+FREE_USED = "free_seconds_used"
 
 
 def is_asked(place: str, key: str) -> bool:
-    """Whether the button of this place was pressed for exactly this."""
+    """Whether the button of this place was pressed for the tasks with this key."""
     return st.session_state.get(f"asked-{place}") == key
 
 
 def is_stopped(place: str, key: str) -> bool:
-    """Whether Stop was pressed for exactly this, and the button not since."""
+    """Whether Stop was pressed for the tasks with this key, and the button not since."""
     return st.session_state.get(f"stopped-{place}") == key
 
 
 def ask(place: str, key: str) -> None:
-    """Callback of the button: run it."""
+    """Callback of the button: these tasks run."""
     st.session_state[f"asked-{place}"] = key
     st.session_state.pop(f"stopped-{place}", None)
 
 
 def stop(place: str, key: str) -> None:
-    """Callback of Stop: it runs no further until it is asked for."""
+    """Callback of Stop: these tasks run no further until they are asked for."""
     st.session_state[f"stopped-{place}"] = key
     st.session_state.pop(f"asked-{place}", None)
 
 
 def may_run(place: str, key: str, seconds: float, fits: bool = False) -> bool:
-    """Whether something that takes so long runs now: it was asked for, or it is cheap and fits nothing, and nobody stopped it."""
-    return not is_stopped(place, key) and (is_asked(place, key) or (not fits and seconds <= FREE_SECONDS))
+    """Whether a task runs now: it was asked for, or it is free and fits no statistics, and nobody stopped it. seconds: estimated."""
+    free = not fits and _free_used(place, key) + seconds <= FREE_SECONDS
+    return not is_stopped(place, key) and (is_asked(place, key) or free)
+
+
+def use_free(place: str, key: str, seconds: float) -> None:
+    """Count what ran unasked: the free seconds are granted once for each key, and not again with every rerun of the page."""
+    if not is_asked(place, key):
+        st.session_state.setdefault(FREE_USED, {})[place] = (key, _free_used(place, key) + seconds)
+
+
+def _free_used(place: str, key: str) -> float:
+    used_for, seconds = st.session_state.get(FREE_USED, {}).get(place, ("", 0.0))
+    return seconds if used_for == key else 0.0
 
 
 def failure(key: str) -> str | None:
@@ -51,8 +62,7 @@ def remember_failure(key: str, reason: str) -> None:
     st.session_state.setdefault(FAILURES, {})[key] = reason
 
 
-def forget_failures(keys: Sequence[str] | None = None) -> None:
-    """Try these tasks again; all, if none are named."""
-    failures = st.session_state.get(FAILURES, {})
-    for key in list(failures) if keys is None else keys:
-        failures.pop(key, None)
+def forget() -> None:
+    """Begin anew: try again what failed, and grant the free seconds again."""
+    for name in (FAILURES, FREE_USED):
+        st.session_state.pop(name, None)

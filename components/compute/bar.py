@@ -14,7 +14,7 @@ EVERY = 0.1  # seconds between two updates
 
 
 class Bar:
-    """A view of a run. ``patience``: seconds before it is drawn, so that a quick run leaves the page still."""
+    """A progress bar and its Stop. patience: seconds before they are drawn, so that a quick run does not move the page."""
 
     def __init__(self, place: str, key: str, spot: DeltaGenerator | None = None, patience: float = 0.0) -> None:
         self.place, self.key, self.patience = place, key, patience

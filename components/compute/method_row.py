@@ -60,14 +60,14 @@ class MethodRow:
     def __init__(self, maps: Sequence[MethodMap], lines: dict[str, DeltaGenerator], place: str = PLACE) -> None:
         self._maps = list(maps)
         self._lines = lines
-        self.schedule = Schedule(place, [map_task(one.question) if one.question else refused(one.method.title, one.reason)
-                                         for one in maps])
+        self.schedule = Schedule(place, [map_task(entry.question) if entry.question else refused(entry.method.title, entry.reason)
+                                         for entry in maps])
         self._draw_lines()
 
     @property
     def maps(self) -> tuple[MethodMap, ...]:
         """The methods in the order of the row, with what is known of their maps now."""
-        return tuple(replace(one, state=state) for one, state in zip(self._maps, self.schedule.states, strict=True))
+        return tuple(replace(entry, state=state) for entry, state in zip(self._maps, self.schedule.states, strict=True))
 
     def run(self, view: View | None = None, show: Any = None) -> tuple[MethodMap, ...]:
         """Make the maps that are due; see ``Schedule.run``. The cost lines then say what became of them."""
@@ -76,13 +76,13 @@ class MethodRow:
         return self.maps
 
     def _draw_lines(self) -> None:
-        for one in self.maps:
-            if one.method.key in self._lines:
-                self._lines[one.method.key].caption(_cost_line(one))
+        for entry in self.maps:
+            if entry.method.key in self._lines:
+                self._lines[entry.method.key].caption(_cost_line(entry))
 
 
 def draw(workspace: Workspace, with_controls: bool = False) -> MethodRow:
-    """Draw the settings, and Explain where something waits. with_controls: all controls get a map too, without a button of their own."""
+    """Draw the settings, and Explain where something waits. with_controls: all controls get a map, also those that were not chosen."""
     declared = ex.methods()
     maps, lines = [], {}
     with st.container(key="settings", horizontal=True, gap="small", vertical_alignment="top"):
@@ -111,14 +111,14 @@ def of_method(workspace: Workspace, method: ex.Method, params: dict[str, Any]) -
         return MethodMap(method, params, None, Failed(str(error)))
 
 
-def _cost_line(one: MethodMap) -> str:
+def _cost_line(entry: MethodMap) -> str:
     """The passes of a method's map, and whether it is there; or why there will be none."""
-    if one.question is None:
+    if entry.question is None:
         return "off for this network"
-    if one.reason:
+    if entry.reason:
         return "failed"
-    if one.attribution is not None:
-        return f"{passes_in_words(one.question.passes)}, ready"
-    seconds = one.state.cost.seconds if isinstance(one.state, Pending) else 0.0
-    fit = ", after a fit" if one.method.fits_statistics else ""
-    return f"{passes_in_words(one.question.passes)}, about {seconds_in_words(seconds)}{fit}"
+    if entry.attribution is not None:
+        return f"{passes_in_words(entry.question.passes)}, ready"
+    seconds = entry.state.cost.seconds if isinstance(entry.state, Pending) else 0.0
+    fit = ", after a fit" if entry.method.fits_statistics else ""
+    return f"{passes_in_words(entry.question.passes)}, about {seconds_in_words(seconds)}{fit}"

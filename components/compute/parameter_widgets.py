@@ -40,7 +40,7 @@ def parameters(method: Method, network: ex.Classifier) -> dict[str, Any]:
 
 
 def _widget(parameter: Parameter, key: str, layers: Sequence[str]) -> Any:
-    common = {"label": parameter.label, "key": key, "help": parameter.help, "bind": "query-params"}
+    common: dict[str, Any] = {"label": parameter.label, "key": key, "help": in_words(parameter.help), "bind": "query-params"}
     if parameter.kind == "switch":
         return st.toggle(value=parameter.default, **common)
     if parameter.kind == "layer":
@@ -57,9 +57,9 @@ def _choice(parameter: Parameter, common: dict[str, Any]) -> str:
     return st.selectbox(options=parameter.options, index=parameter.options.index(parameter.default), **common)
 
 
-def in_words(option: str) -> str:
-    """An option as people read it: without Python's underscores."""
-    return option.replace("_", " ")
+def in_words(text: str) -> str:
+    """An option, or a text that names options, as people read it: without Python's underscores."""
+    return text.replace("_", " ")
 
 
 def _number(parameter: Parameter, common: dict[str, Any]) -> int | float:

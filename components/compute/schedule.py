@@ -90,6 +90,7 @@ class Schedule:
     def offer(self, what: str, caption: bool = True) -> None:
         """The button of what waits, with its cost. ``what`` completes "..., about 5 s". Nothing is drawn where nothing waits."""
         if not self.waiting:
+            st.empty()  # replaces a former button at once; else the browser shows it until the run has ended
             return
         cost = self.waiting_cost()
         fit = " after a fit" if any(self.tasks[at].fits for at in self.waiting) else ""
@@ -103,12 +104,15 @@ class Schedule:
 
     def run(self, show: Show | None = None, view: View | None = None) -> list[State]:
         """Run what is due. A task that fails gets its reason and leaves the others alone."""
+        spot = None if view else st.empty()  # also without a run, so that what follows keeps its place and replaces a former button
         if not self.now:
             return self.states
         left = TimeLeft([self.cost(at).seconds for at in self.now])
-        with view or Bar(self.place, self.key) as drawn:
+        with view or Bar(self.place, self.key, spot) as drawn:
             for number, at in enumerate(self.now):
+                seconds = self.cost(at).seconds
                 self.states[at] = self._run_one(at, number, left, drawn)
+                asked.use_free(self.place, self.key, seconds)
                 left.finished(number)
                 if show:
                     show(at, self.states[at])

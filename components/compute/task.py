@@ -65,10 +65,11 @@ def map_task(question: ex.Question, label: str = "") -> Task:
 def measurement_task(measurements: Sequence[ex.Measurement], label: str, fits: bool = False) -> Task:
     """The task of measuring several subjects by one metric in common batches; its result is the list of theirs."""
     def lookup() -> list[Any] | None:
-        results = [engine().lookup(one) for one in measurements]
+        results = [engine().lookup(measurement) for measurement in measurements]
         return None if any(result is None for result in results) else results
 
-    return Task(label, key_of([one.key for one in measurements]), lambda: engine().cost_together(measurements), lookup,
+    key = key_of([measurement.key for measurement in measurements])
+    return Task(label, key, lambda: engine().cost_together(measurements), lookup,
                 lambda progress: engine().measure_together(measurements, progress), fits)
 
 

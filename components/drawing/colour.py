@@ -1,7 +1,7 @@
 """From a signed map to what is shown: sign, smoothing, clip, threshold and colour. NumPy only, nothing is recomputed.
 
-Zero is transparent and strength is opaque, so that the picture stays visible where a map says nothing. Signed maps go
-from blue over nothing to red; unsigned ones take one sequential scale of steady lightness.
+A value of zero is transparent and the strongest values are opaque, so the picture stays visible where the map is weak. Signed maps
+go from blue through transparent to red; unsigned ones have one sequential scale whose lightness changes steadily.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SIGNS = ("Signed", "Positive", "Magnitude")
 BACKDROPS = ("Grey", "Colour", "None")
 SCALES = ("Own", "Shared")
 OPACITY = 0.9  # of a map over its backdrop
-NEAR_ZERO = 0.1  # of the limit: a map whose weakest pixels are stronger than this has no zero, and its colours start at its median
+NEAR_ZERO = 0.1  # of the limit: where even the weakest pixels are stronger than this, the colours start at the median, not at zero
 
 # (position, red, green, blue, opacity). Diverging: -1 is position 0, zero is 0.5, +1 is 1.
 DIVERGING = (
@@ -28,7 +28,7 @@ SEQUENTIAL = (
     (0.0, 253, 231, 170, 0.0), (0.1, 250, 204, 110, 0.32), (0.25, 247, 165, 66, 0.64), (0.45, 234, 110, 62, 0.84),
     (0.65, 203, 60, 92, 0.94), (0.85, 146, 26, 118, 1.0), (1.0, 88, 10, 116, 1.0),
 )
-# The same on a dark ground with no picture under the map: strength is light there.
+# The same on a dark ground with no picture under the map: strong values are light there.
 DIVERGING_ON_DARK = (
     (0.0, 176, 222, 255, 1.0), (0.2, 96, 170, 250, 0.9), (0.35, 62, 128, 220, 0.66), (0.45, 48, 92, 170, 0.3),
     (0.5, 0, 0, 0, 0.0),
@@ -65,8 +65,8 @@ class Shown:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The values at both ends of the scale. A map that never comes near zero (RISE's, a mask) starts at its
-        median: what most pixels have tells them not apart."""
+        """The values at both ends of the scale. A map that never comes near zero (RISE's, a mask) starts at its median, so that
+        the colours are spent on the pixels that differ from most."""
         return (-self.limit if self.diverging else self.floor, self.limit)
 
     def stops(self, on_dark: bool = False) -> Sequence[tuple[float, int, int, int, float]]:
@@ -80,8 +80,8 @@ def prepare(maps: Sequence[tuple[np.ndarray, bool]], display: Display) -> list[S
     """The maps, each with whether it is signed, as ``display`` asks for; their limits are shared if it says so."""
     shown = [_prepare_one(heatmap, signed, display) for heatmap, signed in maps]
     if display.scale == "Shared" and shown:
-        limit, floor = max(one.limit for one in shown), min(one.floor for one in shown)
-        shown = [replace(one, limit=limit, floor=floor) for one in shown]
+        limit, floor = max(each.limit for each in shown), min(each.floor for each in shown)
+        shown = [replace(each, limit=limit, floor=floor) for each in shown]
     return shown
 
 
@@ -124,10 +124,15 @@ def smoothed(values: np.ndarray, deviation: float) -> np.ndarray:
 
 
 def backdrop(seen: Image.Image, kind: str) -> Image.Image | None:
-    """What lies under a map: the picture, the picture in a pale grey on which colours read well, or nothing."""
+    """What lies under a map: the picture, the picture in pale grey, or nothing."""
     if kind == "None":
         return None
-    return seen if kind == "Colour" else seen.convert("L").point(lambda level: 78 + round(0.67 * level)).convert("RGB")
+    return seen if kind == "Colour" else grey(seen)
+
+
+def grey(seen: Image.Image) -> Image.Image:
+    """The picture in a pale grey, on which colours are easy to tell apart."""
+    return seen.convert("L").point(lambda level: 78 + round(0.67 * level)).convert("RGB")
 
 
 def rgba(shown: Shown, on_dark: bool = False) -> np.ndarray:

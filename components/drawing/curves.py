@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
 import explainers as ex
-from components.drawing.heatmaps import INK, MUTED
+from components.drawing.heatmaps import MUTED, ink
 
-# Told apart with any colour vision, and on a light and a dark ground.
+# Distinguishable with any colour vision, on a light and on a dark ground.
 PALETTE = ("#2683c6", "#d55e00", "#009e73", "#cc79a7", "#d99a00", "#7a5fc0", "#8c6d46")
 GREY = "#8b9499"
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -31,17 +30,18 @@ class Style:
 
 
 def styles(keys: Sequence[str]) -> dict[str, Style]:
-    """A style for each method, in the order of the workspace; the controls are grey, told apart by their dashes."""
-    known = ex.methods()
-    real = [key for key in keys if known[key].family != "control"]
-    found = {key: Style(PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]) for place, key in enumerate(real)}
-    controls = [key for key, method in known.items() if method.family == "control"]
-    return found | {key: Style(GREY, DASHES[1 + place % 3], 1.6) for place, key in enumerate(controls)}
+    """A style for each method, in the order of the workspace; the controls are grey and differ by their dashes."""
+    methods = ex.methods()
+    coloured = [key for key in keys if not methods[key].is_control]
+    controls = [key for key, method in methods.items() if method.is_control]
+    return {key: Style(PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)])
+            for place, key in enumerate(coloured)} | {
+        key: Style(GREY, DASHES[1 + place % 3], 1.6) for place, key in enumerate(controls)}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: ``name`` in the legend, which has a line of each method but once; ``key`` holds its panels together."""
+    """One line. ``name``: in the legend, where each method stands once. ``key``: lines of one key are switched on and off together."""
 
     key: str
     name: str
@@ -86,16 +86,11 @@ def panels_layout(height: int, below: int) -> dict[str, Any]:
             "legend": {"x": 1.01, "y": 1.02, "yanchor": "top", "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}}
 
 
-def heading(title: str, told: str, left: float) -> dict[str, Any]:
-    """A panel's title, and beside it in grey what helps to read it; ``left`` is the panel's left edge, 0 to 1."""
-    return {"text": f'<b>{title}</b>  <span style="color:{MUTED}">{told}</span>', "x": left, "xanchor": "left", "y": 1,
+def heading(title: str, note: str, left: float) -> dict[str, Any]:
+    """A panel's title, and beside it in grey a note on how to read it. left: the panel's left edge, 0 to 1."""
+    return {"text": f'<b>{title}</b>  <span style="color:{MUTED}">{note}</span>', "x": left, "xanchor": "left", "y": 1,
             "yanchor": "bottom", "yshift": 4, "xref": "paper", "yref": "paper", "showarrow": False,
             "font": {"size": 13, "color": ink()}}
-
-
-def ink() -> str:
-    """The theme's text colour."""
-    return INK.get(st.context.theme.type, INK["light"])
 
 
 def steps_layout(across: str, up: str, last: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How maps are drawn: controls that redraw, and never compute."""
+"""The controls that decide how maps are drawn. They redraw, and compute no map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLIPS = (90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 100.0)
 
 
 def draw(scale: bool = True) -> Display:
-    """Draw the controls in one row and read them. Without ``scale`` the maps that are prepared together share one."""
+    """Draw the controls in one row and read them. scale: offer the choice of a scale; without it all maps share one."""
     default = Display()
     with st.container(key="display", horizontal=True, vertical_alignment="bottom", gap="small"):
         sign = st.segmented_control(
@@ -25,7 +25,7 @@ def draw(scale: bool = True) -> Display:
             "Backdrop", BACKDROPS, default=default.backdrop, required=True, key="backdrop", bind="query-params",
             help="What lies under the maps: the picture in grey, in colour, or nothing.")
         clip = st.select_slider(
-            "Full colour from", CLIPS, default.clip, key="clip", bind="query-params", width=130,
+            "Clip percentile", CLIPS, default.clip, key="clip", bind="query-params", width=130,
             format_func=lambda clip: f"{clip:g} %",
             help="Values beyond this percentile of the map get the strongest colour. Lower: faint parts come out; "
                  "100: only the single strongest pixel is full.")

@@ -25,22 +25,22 @@ Answer = tuple[ex.Question, ex.Attribution]
 
 
 def buttons(files: Sequence[File], name: str, key: str = "download") -> None:
-    """A row of download buttons; each file is made when it is asked for. ``key`` tells rows of one page apart."""
+    """A row of download buttons; each file is made when it is clicked. key: another one for each row of a page."""
     with st.container(key=f"{key}s", horizontal=True, gap="small"):
-        for label, ending, kind, make, told in files:
-            st.download_button(label, make, file_name=f"{name}.{ending}", mime=kind, key=f"{key}-{ending}", help=told,
+        for label, ending, kind, make, help_text in files:
+            st.download_button(label, make, file_name=f"{name}.{ending}", mime=kind, key=f"{key}-{ending}", help=help_text,
                                on_click="ignore")
 
 
 def csv_of(rows: Iterable[Sequence[Any]]) -> bytes:
-    """Rows, the head first, as a CSV file."""
+    """Rows, the header first, as a CSV file."""
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
 def cell(value: float) -> str:
-    """A number for a table: six digits; nothing where it cannot be told."""
+    """A number for a table, with six significant digits; NaN becomes an empty cell."""
     return "" if np.isnan(value) else f"{value:.6g}"
 
 

@@ -1,7 +1,7 @@
 """Maps side by side in one plotly figure: zoom and pan are linked, hovering reads value and rank, opacity stays in the browser.
 
-One figure with JPEG sources is by far the fastest way to show many maps in Streamlit. Any change of the figure that
-comes from the server resets its zoom, so opacity is a slider of the figure itself.
+One figure whose pictures are JPEGs is by far the fastest way to show many maps in Streamlit. A figure that the server changes
+loses its zoom, so opacity is a slider of the figure itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from components.drawing.colour import OPACITY, Display, Shown, backdrop, rgba
+from components.drawing.colour import OPACITY, Display, Shown, backdrop, grey, rgba
 from components.drawing.numbers import significant
 
 TITLE, LEGEND, SIDE = 24, 70, 250  # nominal pixels of a panel: its title, colour bar and lines, its map
@@ -62,7 +62,7 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
     """The figure that ``draw`` shows, as plotly's plain dictionaries: building it so takes half the time."""
     grid = _Grid.of(panels)
     under = backdrop(seen, display.backdrop)
-    sources = {"photo": data_uri(seen), "faint": data_uri(backdrop(seen, "Grey")), "under": data_uri(under) if under else None}
+    sources = {"photo": data_uri(seen), "faint": data_uri(grey(seen)), **({"under": data_uri(under)} if under else {})}
     traces: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     bars: list[dict[str, Any]] = []
@@ -74,7 +74,7 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
         cell = _Cell.at(place, grid)
         layout |= _axes(cell, seen.size)
         kind = "faint" if panel.pending else "photo" if panel.shown is None else "under"
-        if sources[kind]:
+        if kind in sources:
             traces.append(_picture(sources[kind], seen.size, cell, opacity=0.4 if panel.pending else 1.0))
         if panel.shown is not None:
             traces.append(_heatmap(panel.shown, cell, on_dark))
@@ -159,10 +159,11 @@ def _heatmap(shown: Shown, cell: _Cell, on_dark: bool) -> dict[str, Any]:
 
 
 def _colour_bar(shown: Shown, cell: _Cell, on_dark: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The bar under a map, as one picture, and its three labels. Plotly's own bar is some 250 shapes a panel: slow."""
+    """The bar under a map, as one picture, and its three labels. Plotly's own bar is slow: it takes some 250 shapes a panel."""
     pixel = cell.pixel
-    image = {"source": _ramp(shown.diverging, on_dark), "xref": "paper", "yref": "paper", "x": cell.left, "y": cell.bottom - 7 * pixel,
-             "sizex": cell.right - cell.left, "sizey": 7 * pixel, "sizing": "stretch", "yanchor": "top", "layer": "above"}
+    image: dict[str, Any] = {
+        "source": _ramp(shown.diverging, on_dark), "xref": "paper", "yref": "paper", "x": cell.left, "y": cell.bottom - 7 * pixel,
+        "sizex": cell.right - cell.left, "sizey": 7 * pixel, "sizing": "stretch", "yanchor": "top", "layer": "above"}
     low, high = shown.range
     places = ((low, cell.left, "left"), ((low + high) / 2, (cell.left + cell.right) / 2, "center"), (high, cell.right, "right"))
     labels = [{"text": significant(value), "x": x, "xanchor": anchor, "xref": "paper", "yref": "paper",
@@ -184,11 +185,10 @@ def _ramp(diverging: bool, on_dark: bool) -> str:
 def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
     """The title over a map and the lines under its colour bar, broken to its width."""
     common = {"showarrow": False, "xref": "paper", "x": cell.left, "xanchor": "left", "align": "left", "yref": "paper"}
-    ink = INK.get(st.context.theme.type, INK["light"])
     title = {**common, "text": f"<b>{escape(panel.title)}</b>", "y": cell.top, "yanchor": "bottom", "yshift": 1,
-             "font": {"size": 13, "color": ink}}
-    told, warned = _wrapped(panel, columns)
-    lines = [*map(escape, told), *(f'<span style="color:{WARNING}">{escape(piece)}</span>' for piece in warned)]
+             "font": {"size": 13, "color": ink()}}
+    plain, warnings = _wrapped(panel, columns)
+    lines = [*map(escape, plain), *(f'<span style="color:{WARNING}">{escape(line)}</span>' for line in warnings)]
     if not lines:
         return [title]
     below = 4 if panel.shown is None else 33
@@ -199,11 +199,20 @@ def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
 def _wrapped(panel: Panel, columns: int) -> tuple[list[str], list[str]]:
     """The lines and the warnings of a panel, broken to its width."""
     width = {3: 60, 4: 44}.get(columns, 34)
-    return tuple([piece for line in lines for piece in textwrap.wrap(line, width)] for lines in (panel.lines, panel.warnings))
+
+    def wrapped(lines: Sequence[str]) -> list[str]:
+        return [piece for line in lines for piece in textwrap.wrap(line, width)]
+
+    return wrapped(panel.lines), wrapped(panel.warnings)
+
+
+def ink() -> str:
+    """The theme's text colour."""
+    return INK[st.context.theme.type or "light"]
 
 
 def _opacity_slider(maps: Sequence[int]) -> list[dict[str, Any]]:
-    """A slider that fades the traces ``maps`` in the browser: no rerun, and the zoom stays."""
+    """A slider that fades the traces numbered ``maps`` in the browser, without a rerun, so the zoom stays."""
     if not maps:
         return []
     levels = [round(0.1 * step, 1) for step in range(11)]

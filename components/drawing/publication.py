@@ -26,29 +26,29 @@ def figure(seen: Image.Image, titles: Sequence[str], shown: Sequence[Shown], bac
     rows = -(-count // columns)
     width = columns * SIDE + (columns + 1) * GAP
     height = rows * (TITLE + SIDE + BAR) + CAPTION
-    made = Figure(figsize=(width, height), dpi=DPI)
-    for place, (title, one) in enumerate(zip(["Input", *titles], [None, *shown], strict=True)):
+    drawing = Figure(figsize=(width, height), dpi=DPI)
+    for place, (title, picture) in enumerate(zip(["Input", *titles], [None, *shown], strict=True)):
         row, column = divmod(place, columns)
         left = GAP + column * (SIDE + GAP)
         bottom = height - row * (TITLE + SIDE + BAR) - TITLE - SIDE
-        axis = made.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
-        axis.imshow(np.asarray(seen) if one is None else over(one, seen, backdrop), interpolation="nearest")
+        axis = drawing.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
+        axis.imshow(np.asarray(seen) if picture is None else over(picture, seen, backdrop), interpolation="nearest")
         axis.set_axis_off()
-        made.text(left / width, (bottom + SIDE + 0.05) / height, title, fontsize=8)
-        if one is not None:
-            bar = made.add_axes((left / width, (bottom - 0.1) / height, SIDE / width, 0.055 / height))
-            colour_bar(bar, one)
-    made.text(GAP / width, 0.07 / height, caption, fontsize=7, color="#555555")
+        drawing.text(left / width, (bottom + SIDE + 0.05) / height, title, fontsize=8)
+        if picture is not None:
+            bar = drawing.add_axes((left / width, (bottom - 0.1) / height, SIDE / width, 0.055 / height))
+            colour_bar(bar, picture)
+    drawing.text(GAP / width, 0.07 / height, caption, fontsize=7, color="#555555")
     buffer = BytesIO()
-    made.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    drawing.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
 
 
-def colour_bar(axis: Any, one: Shown) -> None:
+def colour_bar(axis: Any, shown: Shown) -> None:
     """The bar below a map, in the map's own units, its colours as they are on white."""
-    low, high = one.range
+    low, high = shown.range
     levels = np.linspace(low, high, 256, dtype=np.float32)[None]
-    ramp = Shown(levels, levels, one.limit, one.diverging, one.floor)
+    ramp = Shown(levels, levels, shown.limit, shown.diverging, shown.floor)
     axis.imshow(blended(ramp, np.full((1, 256, 3), 255, np.uint8)), aspect="auto", extent=(low, high, 0, 1))
     ticks = [low, (low + high) / 2, high]
     axis.set_xticks(ticks, [significant(tick) for tick in ticks], fontsize=6)

@@ -152,7 +152,7 @@ def _percent(fraction: float) -> str:
 
 
 def _words(workspace: Workspace, region: Region, rows: Sequence[Row]) -> None:
-    """What the numbers do not say: a region that is too large, and who does not beat the blob in the centre."""
+    """Warn of a region of another class, or name the methods that do not beat the centre control; then the region's size."""
     centre = next((result.bounding_box for method, result in rows if method.key == CENTRE), None)
     lines = [f"{method.title} does not beat the centre control here: its box accuracy, {_percent(result.bounding_box)}, is not above "
              f"{_percent(centre)}." for method, result in rows

@@ -132,7 +132,7 @@ def take(selection: dict, size: tuple[int, int]) -> None:
 def _become(chosen: str, values: dict[str, str | float]) -> None:
     """Choose what was drawn; the browser writes only those widgets into the link that it has already."""
     if st.session_state[CHOICE] != chosen:
-        st.query_params.update(values)
+        st.query_params.update({key: str(value) for key, value in values.items()})
     for key, value in {CHOICE: chosen, **values}.items():
         st.session_state[key] = value
 

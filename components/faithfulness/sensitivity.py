@@ -102,7 +102,7 @@ def _gaps(result: metric.SensitivityN) -> str:
 
 
 def _words(methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN], what: str) -> None:
-    """Who cannot be told from chance, and what the grey band is."""
+    """Name the methods whose mean may be chance, and explain the grey band."""
     random = next((result.mean for method, result in zip(methods, results, strict=True) if method.key == CHANCE), 0.0)
     lines = []
     for method, result in zip(methods, results, strict=True):

@@ -1,4 +1,4 @@
-"""The filmstrip: a row a method, the intact network's map and one a stage, each with its likeness; and two maps looked at closely."""
+"""The filmstrip: a row a method, the map with trained weights and one a stage, each with its similarity; and two maps in detail."""
 
 from __future__ import annotations
 
@@ -10,88 +10,93 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from components.compute.task import Failed, State
 from components.drawing import colour, heatmaps
 from components.drawing.colour import Display
 from components.drawing.heatmaps import data_uri
 from components.drawing.numbers import fixed
-from components.sanity_checks.checks import Question, Row, predictions, run
-from components.sidebar.sidebar import Workspace
+from components.sanity_checks.randomisation import Randomisation
+from components.sanity_checks.step_rows import StepRow, StepRows, in_words, predictions
+from components.state.workspace import Workspace
 from explainers.metrics.sanity_checks import Step
 
-REVEAL_EVERY = 0.4  # seconds: the strip is sent whole
+REDRAW_EVERY = 0.4  # seconds: the strip is sent whole
 SHOWN = 148  # pixels of a map's side at most; smaller ones are enlarged with sharp edges
-NAMES = {"ssim": "SSIM", "rank": "Rank", "rank_absolute": "|Rank|", "hog": "HOG"}
 
 
-def draw(workspace: Workspace, question: Question, found: Sequence[Row], measure: str, display: Display) -> list[Row]:
-    """Run what is due above the strip, and reveal one map after another in it."""
-    above, place = st.container(gap="small"), st.empty()
+def draw(workspace: Workspace, steps: StepRows, measure: str, display: Display) -> list[StepRow]:
+    """Run what is due above the strip, and show one map after another in it."""
+    above = st.container(gap="small")
+    with st.container(key="filmstrip"):
+        place = st.empty()
     last = 0.0
 
-    def reveal(rows: Sequence[Row]) -> None:
+    def redraw() -> None:
         nonlocal last
-        if time.monotonic() - last >= REVEAL_EVERY:
+        if time.monotonic() - last >= REDRAW_EVERY:
             last = time.monotonic()
-            place.html(html(workspace, question, rows, measure, display))
+            place.html(html(workspace, steps.randomisation, steps.rows, measure, display))
 
-    reveal(found)
+    redraw()
     with above:
-        found = run(workspace, question, found, reveal)
-    place.html(html(workspace, question, found, measure, display))
-    return found
+        steps.offer()
+        rows = steps.run(redraw)
+    place.html(html(workspace, steps.randomisation, rows, measure, display))
+    return rows
 
 
-def html(workspace: Workspace, question: Question, found: Sequence[Row], measure: str, display: Display) -> str:
+def html(workspace: Workspace, randomisation: Randomisation, rows: Sequence[StepRow], measure: str, display: Display) -> str:
     """The whole strip: stages across, methods down. What is not there yet is an empty frame."""
-    changes = question.changes
-    first = workspace.explained[0] if isinstance(workspace.explained, tuple) else workspace.explained
-    share = float(workspace.sight.probabilities[first])
-    said = _said(workspace, workspace.sight.ranked[0], share)
-    head = [f'<div class="corner"></div><div class="stage"><b>As learned</b>{said}</div>']
-    for change, moved in zip(changes, predictions(found) or [None] * len(changes), strict=True):
+    changes = randomisation.changes
+    prediction = _prediction(workspace, workspace.input.ranked[0], float(workspace.input.probabilities[workspace.target.first]))
+    head = [f'<div class="corner"></div><div class="stage"><b>Trained weights</b>{prediction}</div>']
+    for change, moved in zip(changes, predictions(rows), strict=True):
         title, _, layers = change.title.partition(" (")
-        said = _said(workspace, moved.top, moved.probability) if moved else ""
-        plus = "+ " if question.mode == "cascading" and change is not changes[0] else ""
-        place = f'<span title="{escape(layers[:-1])}">{escape(layers[:-1])}</span>'
-        head.append(f'<div class="stage"><b>{plus}{escape(title)}</b>{place}{said}</div>')
-    body = "".join(_row(workspace, row, measure, display) for row in found)
+        prediction = _prediction(workspace, moved.top, moved.probability) if moved else ""
+        plus = "+ " if randomisation.mode == "cascading" and change is not changes[0] else ""
+        where = f'<span title="{escape(layers[:-1])}">{escape(layers[:-1])}</span>'
+        head.append(f'<div class="stage"><b>{plus}{escape(title)}</b>{where}{prediction}</div>')
+    body = "".join(_row(workspace, row, measure, display) for row in rows)
     return f'<div class="strip"><div class="grid" style="--stages: {len(changes) + 1}">{"".join(head)}{body}</div></div>'
 
 
-def _said(workspace: Workspace, top: int, share: float) -> str:
-    """What the network says of the picture there: its first choice, and the probability of the explained class."""
-    name = escape(workspace.network.categories[top])
-    own = escape(workspace.network.categories[workspace.target])
-    aimed = "" if top == workspace.target else f" for {own}"
-    told = fixed(share, 2) if share >= 0.005 else "&lt; 0.01"
-    return f'<span title="first choice: {name}">says {name}</span><span title="probability of {own}">p {told}{aimed}</span>'
+def _prediction(workspace: Workspace, top: int, probability: float) -> str:
+    """What the network predicts there: its first choice, and the probability of the explained class."""
+    first, names = workspace.target.first, workspace.network.categories
+    name, own = escape(names[top]), escape(names[first])
+    words = fixed(probability, 2) if probability >= 0.005 else "&lt; 0.01"
+    of_which = "" if top == first else f" for {own}"
+    return f'<span title="first choice: {name}">predicts {name}</span><span title="probability of {own}">p {words}{of_which}</span>'
 
 
-def _row(workspace: Workspace, row: Row, measure: str, display: Display) -> str:
-    title = escape(row.job.method.title)
+def _row(workspace: Workspace, row: StepRow, measure: str, display: Display) -> str:
+    title = escape(row.method.title)
+    steps = row.by_change
+    maps = [row.original.heatmap() if row.original else None, *(step.heatmap if step else None for step in steps)]
+    signed = row.original.signed if row.original else row.method.signed
+    shown = iter(colour.prepare([(_small(heatmap), signed) for heatmap in maps if heatmap is not None], display))
     cells = [f'<div class="method"><i style="background:{row.style.colour}"></i>{title}</div>']
-    maps = [row.job.found.heatmap() if row.job.found else None,
-            *(step.heatmap if isinstance(step, Step) else None for step in row.steps)]
-    there = [one for one in maps if one is not None]
-    shown = iter(colour.prepare([(_small(one), row.job.method.signed if row.job.found is None else row.job.found.signed)
-                                 for one in there], display))
-    for heatmap, step in zip(maps, [None, *row.steps], strict=True):
+    for heatmap, step, state in zip(maps, [None, *steps], [None, *row.states], strict=True):
         if heatmap is None:
-            told = escape(step) if isinstance(step, str) else ""
-            cells.append(f'<figure class="empty"><div></div><figcaption class="lost">{told}</figcaption></figure>')
+            cells.append(_empty(state))
             continue
-        source = data_uri(_thumbnail(workspace.sight.seen, next(shown), display))
-        cells.append(f'<figure><img src="{source}" alt="{title}, {escape(step.title) if step else "as learned"}">'
-                     f"<figcaption>{_likeness(step, measure)}</figcaption></figure>")
+        source = data_uri(_thumbnail(workspace.input.seen, next(shown), display))
+        cells.append(f'<figure><img src="{source}" alt="{title}, {escape(step.title) if step else "trained weights"}">'
+                     f"<figcaption>{_similarity(step, measure)}</figcaption></figure>")
     return "".join(cells)
 
 
-def _likeness(step: Step | None, measure: str) -> str:
+def _empty(state: State | None) -> str:
+    reason = escape(state.reason) if isinstance(state, Failed) else ""
+    return f'<figure class="empty"><div></div><figcaption class="lost">{reason}</figcaption></figure>'
+
+
+def _similarity(step: Step | None, measure: str) -> str:
     if step is None:
         return "&nbsp;"
     value = getattr(step.distances, measure)
     if np.isnan(value):
-        return f'<span class="lost">{escape(step.flags[0] if step.flags else "cannot be told")}</span>'
+        return f'<span class="lost">{escape(step.flags[0] if step.flags else "not defined")}</span>'
     return fixed(value, 2)
 
 
@@ -110,27 +115,26 @@ def _thumbnail(seen: Image.Image, shown: colour.Shown, display: Display) -> Imag
 
 
 @st.fragment
-def closely(workspace: Workspace, question: Question, found: Sequence[Row], display: Display) -> None:
-    """Two maps at full size with linked zoom: the one as learned, and the one of a stage. Nothing here computes."""
-    ready = {row.job.method.title: row for row in found if row.job.found and row.found}
+def compare_in_detail(workspace: Workspace, randomisation: Randomisation, rows: Sequence[StepRow], display: Display) -> None:
+    """Two maps at full size with linked zoom: with trained weights, and after one change. Nothing here computes."""
+    ready = {row.method.title: (row, row.original) for row in rows if row.original and row.steps}
     if not ready:
         return
     with st.container(key="closely", horizontal=True, vertical_alignment="bottom", gap="medium"):
-        chosen = st.selectbox("Look closely at", list(ready), key="closely_method", bind="query-params", width=240,
+        chosen = st.selectbox("Compare in detail", list(ready), key="closely_method", bind="query-params", width=240,
                               help="The method whose maps are drawn below at the network's own resolution.")
-        row = ready[chosen]
-        titles = [step.title for step in row.found]
+        row, original = ready[chosen]
+        titles = [step.title for step in row.steps]
         title = titles[0]
         if len(titles) > 1:
-            title = st.select_slider("after drawing anew", titles, key=f"closely_stage_{question.mode}_{len(titles)}", width=420,
-                                     help="The stage whose map stands beside the map as learned.")
-    step = row.found[titles.index(title)]
-    shown = colour.prepare([(row.job.found.heatmap(), row.job.found.signed), (step.heatmap, row.job.found.signed)], display)
-    what = "drawn anew down to:" if question.mode == "cascading" else "drawn anew:"
-    likeness = ", ".join(f"{name} {fixed(getattr(step.distances, key), 2)}" for key, name in NAMES.items()
-                         if not np.isnan(getattr(step.distances, key)))
-    heatmaps.draw(workspace.sight.seen, [
+            title = st.select_slider("with new weights", titles, key=f"closely_stage_{randomisation.mode}_{len(titles)}", width=420,
+                                     help="The stage whose map stands beside the map with trained weights.")
+    step = row.steps[titles.index(title)]
+    shown = colour.prepare([(original.heatmap(), original.signed), (step.heatmap, original.signed)], display)
+    what = "new weights down to:" if randomisation.mode == "cascading" else "new weights:"
+    heatmaps.draw(workspace.input.seen, [
         heatmaps.Panel("What the network sees"),
-        heatmaps.Panel(f"{chosen}, as learned", shown[0], warnings=row.job.found.flags),
-        heatmaps.Panel(f"{chosen}, {what} {step.title}", shown[1], lines=(likeness,) if likeness else (), warnings=step.flags),
-    ], display, f"{chosen} as learned, and after drawing anew: {step.title}")
+        heatmaps.Panel(f"{chosen}, trained weights", shown[0], warnings=original.flags),
+        heatmaps.Panel(f"{chosen}, {what} {step.title}", shown[1], lines=(", ".join(in_words(step)),) if in_words(step) else (),
+                       warnings=step.flags),
+    ], display, f"{chosen} with trained weights, and with {what} {step.title}")

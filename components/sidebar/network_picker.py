@@ -15,7 +15,7 @@ CHECKPOINT_TYPES = ["safetensors", "pth", "pt"]
 
 
 def pick() -> ex.Classifier | None:
-    """Draw the picker; None while the chosen network has no weights here or cannot be loaded (the reason is shown)."""
+    """Draw the picker. None while the chosen network's weights are not here, or cannot be loaded; the reason is shown."""
     entries = {entry.name: entry for entry in ex.models()}
     uploaded: dict[str, ex.Classifier] = st.session_state.setdefault("uploaded_networks", {})
     names = [*entries, *uploaded]
@@ -51,8 +51,8 @@ def _download(entry: ex.ModelEntry) -> bool:
     bar = st.progress(0.0, text=f"Downloading {entry.title}")
 
     def report(done: int, total: int) -> None:
-        share = min(done / total, 1.0) if total else 0.0
-        bar.progress(share, text=f"Downloading {entry.title}: {done / 2**20:.0f} of {total / 2**20:.0f} MB")
+        fraction = min(done / total, 1.0) if total else 0.0
+        bar.progress(fraction, text=f"Downloading {entry.title}: {done / 2**20:.0f} of {total / 2**20:.0f} MB")
 
     try:
         ex.load_model(entry.name, progress=report)
@@ -65,7 +65,7 @@ def _download(entry: ex.ModelEntry) -> bool:
 
 
 def _own_checkpoint() -> None:
-    """Upload of a checkpoint for a torchvision architecture."""
+    """The upload of a checkpoint for one of torchvision's architectures."""
     with st.popover("Use your own checkpoint", width="stretch", type="tertiary",
                     help="A checkpoint from your disk for one of torchvision's architectures."):
         architectures = [entry.name for entry in ex.models() if entry.family == "torchvision"]
@@ -83,7 +83,7 @@ def _own_checkpoint() -> None:
 
 
 def _load_own() -> None:
-    """Load what was uploaded and choose it; a failure leaves the network that was there."""
+    """Callback: load the uploaded files and choose the network. After a failure the former one stays chosen."""
     files = st.session_state.own_files
     cards = [file for file in files if PurePath(file.name).suffix == ".json"]
     checkpoints = [file for file in files if file not in cards]

@@ -1,4 +1,4 @@
-"""Which picture: a gallery of samples and of what was uploaded. The choice is in the URL, pixels never are."""
+"""Which picture: a gallery of samples and uploads. The URL holds the picture's name, and never its pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THUMBNAIL = 56
 
 
 def pick(kind: str) -> Picture:
-    """Draw the gallery and the uploader; ``kind`` names the samples that the network was trained for."""
+    """Draw the gallery and the uploader. kind: of the samples, by what the network was trained on."""
     samples = samples_of(kind)
     uploads: dict[str, Picture] = st.session_state.setdefault("uploads", {})
     offered = [*reversed(uploads.values()), *samples]
@@ -40,7 +40,7 @@ def pick(kind: str) -> Picture:
 
 @st.cache_resource(show_spinner=False)
 def samples_of(kind: str) -> tuple[Picture, ...]:
-    """The samples for a kind of network; one that was trained on other pictures is shown the scenes."""
+    """The samples of this kind; the scenes where there are none, as for networks trained on other pictures."""
     samples = ex.samples()
     if kind not in {sample.kind for sample in samples}:
         kind = "scenes"
@@ -70,7 +70,7 @@ def _choose(name: str) -> None:
 
 
 def _gallery(offered: Sequence[Picture], chosen: Picture) -> None:
-    """One small button a picture, painted with it."""
+    """A small button for each picture, with the picture as its background."""
     st.html(f"<style>{''.join(_paint(picture.name, picture.image) for picture in offered)}</style>")
     st.html(f"<style>.st-key-{_key(chosen.name)} button {{ outline: 3px solid var(--accent) !important; }}</style>")
     with st.container(key="gallery", horizontal=True, gap=None):
@@ -84,7 +84,7 @@ def _key(name: str) -> str:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _paint(name: str, _image: Image.Image) -> str:
-    """The style that paints a button with its picture; a name stands for one picture only."""
+    """The style that gives a button its background. The name alone decides it, because a name stands for one picture only."""
     side = min(_image.size)
     left, top = (_image.width - side) // 2, (_image.height - side) // 2
     box = (left, top, left + side, top + side)
@@ -96,7 +96,7 @@ def _paint(name: str, _image: Image.Image) -> str:
 
 
 def _read_uploads() -> None:
-    """Take over what was uploaded. The newest good picture is chosen; each bad file gets one line."""
+    """Callback of the uploader: read the new files. The last picture that can be read is chosen; each other file gets one line."""
     uploads: dict[str, Picture] = st.session_state.setdefault("uploads", {})
     seen_files: set[str] = st.session_state.setdefault("read_files", set())
     errors: list[str] = []
@@ -114,7 +114,7 @@ def _read_uploads() -> None:
 
 
 def _explain_missing_upload(uploads: dict[str, Picture]) -> None:
-    """A link to an uploaded picture holds no pixels: ask for the file."""
-    named = _named()
-    if named.startswith(UPLOAD) and named not in uploads:
+    """Ask for the file where the URL names an upload that this session does not have."""
+    name = _named()
+    if name.startswith(UPLOAD) and name not in uploads:
         st.info("This link was made with an uploaded picture. Upload the same file here to see the same maps.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -19,8 +20,8 @@ KEPT = "reference_set"
 
 def pick(network: ex.Classifier, methods: Sequence[str]) -> ReferenceSet | None:
     """Draw the picker where one of ``methods`` needs a set. None stands for the network's own set, or copies of the picture."""
-    known = ex.methods()
-    if not any(known[key].fits_statistics and not known[key].lacks(network) for key in methods):
+    declared = ex.methods()
+    if not any(declared[key].fits_statistics and not declared[key].lacks(network) for key in methods):
         return None
     usual = f"Fresh {network.training_data}" if network.training_data else "Copies of the picture"
     chosen = st.selectbox(
@@ -29,14 +30,14 @@ def pick(network: ex.Classifier, methods: Sequence[str]) -> ReferenceSet | None:
              "networks draw their own. For others copies of the explained picture (crops, flips, colours, noise) are the last "
              "resort. EXPLORER_REFERENCE names a folder of pictures that is offered here. Pictures stay in memory; the statistics "
              "fitted on them are kept with the maps.")
-    found = _uploaded(network) if chosen == UPLOADED else _folder(network) if chosen == FOLDER else None
-    if found is None and chosen != usual:
+    reference = _uploaded(network) if chosen == UPLOADED else _folder(network) if chosen == FOLDER else None
+    if reference is None and chosen != usual:
         st.caption(f"Until there are pictures to fit on: {usual[0].lower()}{usual[1:]}.")
-    return found
+    return reference
 
 
 def _uploaded(network: ex.Classifier) -> ReferenceSet | None:
-    """The uploader; each bad file gets a line."""
+    """The uploader, and the set of its pictures; each file that cannot be used gets a line."""
     files = st.file_uploader(
         "Reference pictures", type=uploading.TYPES, accept_multiple_files=True, key="reference_files",
         max_upload_size=uploading.MEGABYTES, label_visibility="collapsed",
@@ -44,14 +45,14 @@ def _uploaded(network: ex.Classifier) -> ReferenceSet | None:
     if not files:
         return None
     key = (network.fingerprint, tuple(file.file_id for file in files))
-    found, complaints = last(KEPT, key, lambda: _read(network, files[:MOST_PICTURES]))
+    reference, complaints = last(KEPT, key, lambda: _read(network, files[:MOST_PICTURES]))
     if len(files) > MOST_PICTURES:
         complaints = [f"Only the first {MOST_PICTURES} of {len(files)} pictures are used.", *complaints]
     uploading.complain(complaints)
-    return found
+    return reference
 
 
-def _read(network: ex.Classifier, files: Sequence) -> tuple[ReferenceSet | None, list[str]]:
+def _read(network: ex.Classifier, files: Sequence[Any]) -> tuple[ReferenceSet | None, list[str]]:
     complaints: list[str] = []
     pictures = (read.image for file in files if (read := uploading.read(file, complaints)))
     try:
@@ -62,6 +63,8 @@ def _read(network: ex.Classifier, files: Sequence) -> tuple[ReferenceSet | None,
 
 def _folder(network: ex.Classifier) -> ReferenceSet | None:
     folder = own_folder()
+    if folder is None:
+        return None
     try:
         state = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())) if folder.is_dir() else ()
         return _read_folder(network.fingerprint, str(folder), state, network)
@@ -71,6 +74,6 @@ def _folder(network: ex.Classifier) -> ReferenceSet | None:
 
 
 @st.cache_resource(max_entries=3, show_spinner="Reading the reference pictures")
-def _read_folder(fingerprint: str, folder: str, state: tuple, _network: ex.Classifier) -> ReferenceSet:
+def _read_folder(fingerprint: str, folder: str, state: tuple[Any, ...], _network: ex.Classifier) -> ReferenceSet:
     """The pictures in the folder, read again when one of its files has changed."""
     return from_pictures(_network, Path(folder), "pictures of the server's folder")

@@ -1,4 +1,4 @@
-"""The sidebar, the same on every page: picture, network, classes, methods, reference set, seed. All of it but pixels is in the URL."""
+"""The sidebar, the same on every page: picture, network, classes, methods, reference set, seed. The URL holds every choice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw() -> Workspace | None:
 
 def _clear() -> None:
     engine().cache.clear()
-    asked.forget_failures()
+    asked.forget()
 
 
 def _target(network: ex.Classifier | None, shown: ModelInput | None) -> ex.Target:
@@ -68,12 +68,12 @@ def _target(network: ex.Classifier | None, shown: ModelInput | None) -> ex.Targe
 def _methods(network: ex.Classifier | None) -> tuple[str, ...]:
     """The chosen methods in the order of the registry, the controls behind them."""
     declared = ex.methods()
-    real = [key for key, method in declared.items() if not method.is_control]
+    offered = [key for key, method in declared.items() if not method.is_control]
     chosen = st.multiselect(
-        "Methods", real, default=[key for key in DEFAULT_METHODS if key in declared], key="methods", bind="query-params",
+        "Methods", offered, default=[key for key in DEFAULT_METHODS if key in declared], key="methods", bind="query-params",
         format_func=lambda key: declared[key].title, placeholder="Choose methods",
         help="Each chosen method draws one map. They are listed by family, from plain gradients to optimised masks.")
-    reasons = {declared[key].title: declared[key].lacks(network) for key in real} if network else {}
+    reasons = {declared[key].title: declared[key].lacks(network) for key in offered} if network else {}
     off = {title: reason for title, reason in reasons.items() if reason}
     if off:
         st.caption(f"Off for this network: {', '.join(off)}.", help="\n\n".join(off.values()))

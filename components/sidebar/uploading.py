@@ -1,4 +1,4 @@
-"""Uploaded pictures wherever they come in: the types that are taken, and one line for each file that cannot be used."""
+"""What all uploaders of pictures share: the accepted types, reading a file, and one line for each file that cannot be used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_COMPLAINTS = 4
 
 
 def read(file: Any, complaints: list[str]) -> ex.Picture | None:
-    """The picture in an uploaded file; None for one that cannot be read, with a line more among ``complaints``."""
+    """The picture in an uploaded file. For a file that cannot be read: None, and one more line in ``complaints``."""
     try:
         return ex.read_picture(file.getvalue())
     except ex.ExplainerError as error:
@@ -24,12 +24,12 @@ def read(file: Any, complaints: list[str]) -> ex.Picture | None:
 
 
 def complaint(file: Any, error: ex.ExplainerError) -> str:
-    """What is wrong with an uploaded file, after its name."""
+    """One line: the file's name, and what is wrong with it."""
     return f"{plain(file.name)}: {error}"
 
 
 def complain(complaints: Sequence[str]) -> None:
-    """The first few lines, and how many more there would be."""
+    """Show the first few lines, and how many more there are."""
     for line in complaints[:MOST_COMPLAINTS]:
         st.error(line)
     if len(complaints) > MOST_COMPLAINTS:
@@ -37,6 +37,6 @@ def complain(complaints: Sequence[str]) -> None:
 
 
 def plain(name: str) -> str:
-    """A file's name, shortened, without anything that Markdown could read as markup."""
+    """A file's name, shortened, without the characters that Markdown would take for markup."""
     kept = "".join(letter if letter.isalnum() or letter in " .-" else " " for letter in name)
     return kept if len(kept) <= 40 else kept[:24] + " ... " + kept[-12:]

@@ -16,3 +16,9 @@ def last(place: str, key: Any, make: Callable[[], T]) -> T:
     if kept is None or kept[0] != key:
         kept = st.session_state[place] = (key, make())
     return kept[1]
+
+
+def holds(place: str, key: Any) -> bool:
+    """Whether ``last`` would return the result for ``key`` without making it."""
+    kept = st.session_state.get(place)
+    return kept is not None and kept[0] == key

@@ -1,1 +1,1 @@
-"""Pictures made by the package itself, whose truth is known: scenes, digits, and the networks trained on them."""
+"""Generated pictures with known content (scenes and digits), sets of images for methods and metrics, and training on them."""

@@ -1,7 +1,7 @@
-"""Grounds that an object can stand on: five procedural textures, the same picture at every resolution.
+"""The five procedural backgrounds of scenes. A background is the same picture at every resolution.
 
-All of them are functions of continuous coordinates and of small random lattices whose size does not depend on the
-picture's, so a scene drawn at 512 pixels shows what the network saw at 128, only finer.
+They are functions of continuous coordinates and of small random lattices whose size does not depend on that of the picture. So a
+scene drawn at 512 pixels shows what the network sees at 128, in finer detail.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ Ground = Callable[[np.random.Generator, int, Palette], np.ndarray]
 
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the pixel centres in [0, 1]: x as (1, size), y as (size, 1)."""
+    """Coordinates of the pixel centres from 0 to 1: x (1, size) and y (size, 1)."""
     centres = (np.arange(size, dtype=np.float32) + 0.5) / size
     return centres[None, :], centres[:, None]
 
 
-def noise(
-    rng: np.random.Generator, size: int, coarsest: int = 4, octaves: int = 4, roughness: float = 0.5
-) -> np.ndarray:
-    """Cloudy noise (size, size), deviation near 0.5: lattices of doubling fineness, each `roughness` times weaker."""
+def noise(rng: np.random.Generator, size: int, coarsest: int = 4, octaves: int = 4, roughness: float = 0.5) -> np.ndarray:
+    """Smooth noise (size, size) with a standard deviation near 0.5.
+
+    It is the sum of ``octaves`` random lattices. The first has ``coarsest`` cells a side, each next one twice as many and
+    ``roughness`` times the amplitude.
+    """
     field, total = np.zeros((coarsest, coarsest), np.float32), 0.0
     for octave in range(octaves):
         cells = coarsest << octave
@@ -43,7 +45,7 @@ def _resize(field: np.ndarray, size: int) -> np.ndarray:
 
 
 def blend(colours: tuple[Colour, ...], amount: np.ndarray) -> np.ndarray:
-    """Walk through the colours as `amount` (H, W) goes from 0 to 1: float32 (H, W, 3)."""
+    """A gradient through the colours: for each ``amount`` (H, W) from 0 to 1 its colour, float32 (H, W, 3)."""
     steps = np.linspace(0, 1, 1024)
     stops = np.linspace(0, 1, len(colours))
     table = np.stack([np.interp(steps, stops, channel) for channel in zip(*colours, strict=True)], -1)
@@ -51,7 +53,7 @@ def blend(colours: tuple[Colour, ...], amount: np.ndarray) -> np.ndarray:
 
 
 def clouds(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
-    """Drifting mist over a slow change of colour."""
+    """Clouds over a slow gradient of colour."""
     x, y = grid(size)
     angle = rng.uniform(0, 2 * math.pi)
     slope = 0.5 + 0.45 * (math.cos(angle) * (x - 0.5) + math.sin(angle) * (y - 0.5))
@@ -60,19 +62,19 @@ def clouds(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
 
 
 def ripples(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
-    """Dunes or water: bent waves lit from one side."""
+    """Dunes or water: bent parallel waves."""
     x, y = grid(size)
     angle, waves = rng.uniform(0, math.pi), rng.uniform(5, 12)
     along = math.cos(angle) * x + math.sin(angle) * y
     phase = 2 * math.pi * (waves * along + rng.uniform(0.5, 1.1) * noise(rng, size, 3, 3, 0.4))
-    crest = np.sin(phase) + 0.25 * np.sin(2 * phase + 0.7)  # steeper on one side, as sand is
+    crest = np.sin(phase) + 0.25 * np.sin(2 * phase + 0.7)  # steeper on one side, as in sand
     drift = noise(rng, size, 3, 2)
     picture = blend((*palette.ground, palette.accent), 0.42 + 0.18 * drift + 0.17 * crest)
     return picture * (1 + 0.06 * crest)[..., None]
 
 
 def bokeh(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
-    """Lights out of focus over a dim ground."""
+    """Out-of-focus discs of light over a dim background."""
     _, y = grid(size)
     picture = blend(palette.ground, 0.15 + 0.5 * y + 0.18 * noise(rng, size, 3, 3))
     for _ in range(int(rng.integers(12, 22))):
@@ -84,9 +86,7 @@ def bokeh(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
     return picture
 
 
-def _light_disc(
-    picture: np.ndarray, centre: tuple[float, float], radius: float, strength: float, colour: np.ndarray
-) -> None:
+def _light_disc(picture: np.ndarray, centre: tuple[float, float], radius: float, strength: float, colour: np.ndarray) -> None:
     size = picture.shape[0]
     reach = radius * 1.1
     part = window((centre[0] - reach, centre[1] - reach), (centre[0] + reach, centre[1] + reach), size)
@@ -100,7 +100,7 @@ def _light_disc(
 
 
 def hills(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
-    """Ridges behind ridges under a bright sky, the far ones pale."""
+    """Ridges one behind the other under a bright sky; the far ones are paler."""
     x, y = grid(size)
     dark, middle, light = palette.ground
     picture = blend((palette.accent, light, light), np.clip(y * 1.6 + 0.12 * noise(rng, size, 3, 3), 0, 1))
@@ -113,14 +113,14 @@ def hills(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
         for wave in (1.0, 2.1, 4.3, 9.1):
             ridge += 0.055 / wave**0.8 * np.sin(2 * math.pi * (wave * x * rng.uniform(0.6, 1.2) + rng.random()))
         cover = np.clip((y - ridge) * size + 0.5, 0, 1)
-        depth = np.clip((y - ridge) / 0.35, 0, 1)  # mist gathers at the foot of each ridge
+        depth = np.clip((y - ridge) / 0.35, 0, 1)  # the lower part of each ridge is paler, as in mist
         tone = blend((light, middle, dark), np.clip(near - 0.28 * depth, 0, 1))
         picture += cover[..., None] * (tone * texture[..., None] - picture)
     return picture
 
 
 def papercut(rng: np.random.Generator, size: int, palette: Palette) -> np.ndarray:
-    """Sheets of coloured paper, each cut out above the next and casting a soft shadow on it."""
+    """Layers of cut coloured paper, each with a soft shadow on the one below."""
     field = noise(rng, size, 3, 2, 0.35) * 1.1
     sheets = int(rng.integers(4, 7))
     cuts = np.linspace(-0.75, 0.75, sheets)

@@ -1,4 +1,4 @@
-"""Pictures with two classes each to hold against one another: fresh scenes with two objects, digits, a person's own pictures."""
+"""Images with two classes each that are compared: generated scenes with two objects, generated digits, or given pictures."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from explainers.progress import Progress, report
 
 @dataclass(frozen=True)
 class ClassPairs:
-    """images: (N, C, H, W) float32 on the CPU, preprocessed. classes: for each image two class indices."""
+    """images: (N, C, H, W) float32 on the CPU, preprocessed. classes: two class indices for each image."""
 
     images: Tensor
     classes: tuple[tuple[int, int], ...]
 
 
 def scenes_pairs(network: Classifier, n: int, seed: int = 0, progress: Progress | None = None) -> ClassPairs:
-    """n fresh scenes with two objects, which are the two classes; the first k are the set of k. Raises Cancelled."""
-    images, classes = [], []
+    """n generated scenes of two objects, the two classes. The first k are those of a set of k. Raises Cancelled."""
+    images: list[Tensor] = []
+    classes: list[tuple[int, int]] = []
     for i in range(n):
         scene = scenes.draw(((SCENES_SEED + seed) << 32) + i, max(network.input_size), objects=2)
         images.append(network.preprocess(Image.fromarray(scene.image)).cpu())
@@ -37,13 +38,13 @@ def scenes_pairs(network: Classifier, n: int, seed: int = 0, progress: Progress 
 
 
 def digits_pairs(network: Classifier, n: int, seed: int = 0) -> ClassPairs:
-    """n fresh digits, with the classes that the network finds the likeliest and the second likeliest."""
-    drawn, _ = digits.draw_batch(n, SCENES_SEED + seed)
-    return pictures_pairs(network, [Image.fromarray(digit[0].numpy()) for digit in drawn])
+    """n generated digits, each with the two classes that the network finds most probable."""
+    images, _ = digits.draw_batch(n, SCENES_SEED + seed)
+    return pictures_pairs(network, [Image.fromarray(image[0].numpy()) for image in images])
 
 
 def pictures_pairs(network: Classifier, pictures: Sequence[Image.Image]) -> ClassPairs:
-    """Any pictures, with the classes that the network finds the likeliest and the second likeliest. Raises ExplainerError."""
+    """Given pictures, each with the two classes that the network finds most probable. Raises ExplainerError for an empty set."""
     if not pictures:
         raise ExplainerError("A set needs at least one picture.")
     images = torch.cat([network.preprocess(picture).cpu() for picture in pictures])
@@ -51,5 +52,6 @@ def pictures_pairs(network: Classifier, pictures: Sequence[Image.Image]) -> Clas
 
 
 def likeliest(network: Classifier, x: Tensor) -> tuple[int, int]:
-    """The two most probable classes of one image (1, C, H, W), the first one first."""
-    return tuple(network.predict(x.to(network.device))[0].topk(2).indices.tolist())
+    """The two most probable classes of one image (1, C, H, W), the more probable one first."""
+    first, second = network.predict(x.to(network.device))[0].topk(2).indices.tolist()
+    return first, second

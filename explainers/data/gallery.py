@@ -1,4 +1,4 @@
-"""The sample pictures that come with the package, ready to be explained, with the masks of what is in them."""
+"""The sample pictures that come with the package, with masks of the objects in the scenes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of the gallery. ``kind`` is "scenes" or "digits"; ``labels`` are the classes of what it shows."""
+    """One picture of the gallery. ``kind`` is "scenes" or "digits"; ``labels`` are the names of the classes in it."""
 
     name: str
     title: str
@@ -24,22 +24,19 @@ class Sample:
     mask_files: tuple[Path, ...]
 
     def load(self) -> Image.Image:
-        """The picture, RGB."""
+        """The picture in RGB."""
         with Image.open(self.file) as image:
             return image.convert("RGB")
 
     @property
     def masks(self) -> np.ndarray:
-        """(objects, H, W) bool: the visible part of each labelled object, in the order of ``labels``."""
+        """The visible part of each object in the order of ``labels``, bool (objects, H, W). Raises ValueError for a digit."""
         return np.stack([np.asarray(Image.open(file)).astype(bool) for file in self.mask_files])
 
 
 def samples() -> list[Sample]:
-    """The gallery, scenes with two objects first: they show whether a map follows the class."""
+    """The gallery. Scenes with two objects come first, because they show whether a map depends on the class."""
     entries = json.loads((FOLDER / "samples.json").read_text())
-    found = [
-        Sample(Path(e["file"]).stem, e["name"], e["reference"], tuple(e["labels"]), FOLDER / e["file"],
-               tuple(FOLDER / mask["file"] for mask in e["masks"]))
-        for e in entries
-    ]
-    return sorted(found, key=lambda sample: (sample.kind != "scenes", -len(sample.labels)))
+    listed = [Sample(Path(entry["file"]).stem, entry["name"], entry["kind"], tuple(entry["labels"]), FOLDER / entry["file"],
+                     tuple(FOLDER / mask["file"] for mask in entry["masks"])) for entry in entries]
+    return sorted(listed, key=lambda sample: (sample.kind != "scenes", -len(sample.labels)))

@@ -1,8 +1,8 @@
-"""The sixteen objects: solid icons of matplotlib's bundled DejaVu Sans, turned into layers that can be lit.
+"""The sixteen objects of scenes: solid icons of the font DejaVu Sans, which comes with matplotlib, as layers for rendering.
 
-Each icon becomes four grey layers over the square [-REACH, REACH]^2, in units of the icon's longer side: its
-silhouette, the details drawn on it (a cat's whiskers, a flower's heart), a height for the light and a blurred
-footprint for the soft shadow. The sharp layers are kept as a pyramid, so a small object is as smooth as a large one.
+Each icon becomes four grey layers over the square [-REACH, REACH]^2, in units of the icon's longer side: its silhouette, the
+details on it (a cat's whiskers, a flower's centre), a height map for the shading and a blurred silhouette for the shadow. The
+sharp layers are kept at several resolutions, so that small objects have smooth edges, too.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from PIL import Image, ImageDraw
 
 from .outlines import outline
 
-REACH = 0.8  # half the side of a layer: leaves room for the shadow around the icon
-_FINEST = 1024  # pixels of the finest level of the pyramid
-_SMOOTH = 256  # pixels of the blurred layers
+REACH = 0.8  # half the side of a layer, with room for the shadow around the icon
+_FINEST = 1024  # the side in pixels of the finest level of a pyramid
+_SMOOTH = 256  # the side in pixels of the blurred layers
 
 
 @dataclass(frozen=True)
 class Icon:
-    """A class of object: its character, how it may be drawn, and how far it may be turned."""
+    """A class of objects: its character, how it is filled, and how far it may be rotated."""
 
     name: str
     character: str
-    fill: str  # "open": holes show the background; "inlay": holes take the detail colour; "drawn": strokes do
+    fill: str  # "open": holes show the background; "inlay": holes have the detail colour; "drawn": strokes have it
     turn: float  # largest rotation either way, in degrees
 
 
@@ -53,7 +53,7 @@ ICONS = (
 
 @dataclass(frozen=True)
 class Layers:
-    """Grey layers in [0, 1] of one icon; `silhouette` and `detail` are pyramids, finest first."""
+    """The grey layers of one icon, from 0 to 1. ``silhouette`` and ``detail`` hold several resolutions, the finest first."""
 
     silhouette: tuple[Image.Image, ...]
     detail: tuple[Image.Image, ...] | None
@@ -63,25 +63,21 @@ class Layers:
 
 @cache
 def layers(index: int) -> Layers:
-    """The layers of icon `index`, made once."""
+    """The layers of ``ICONS[index]``."""
     icon = ICONS[index]
     strokes, filled = _rasterise(icon.character)
     silhouette = strokes if icon.fill == "open" else filled
     detail = {"open": None, "inlay": filled - strokes, "drawn": strokes}[icon.fill]
     coarse = _shrink(silhouette, _FINEST // _SMOOTH)
-    pixel = _SMOOTH / (2 * REACH)  # pixels of a blurred layer to one unit
+    pixel = _SMOOTH / (2 * REACH)  # the pixels of a blurred layer per unit
     height = 0.45 * blur(coarse, 0.012 * pixel) + 0.55 * blur(coarse, 0.04 * pixel)
-    return Layers(
-        _pyramid(silhouette),
-        None if detail is None else _pyramid(detail.clip(0, 1)),
-        Image.fromarray(height),
-        Image.fromarray(blur(coarse, 0.055 * pixel)),
-    )
+    details = None if detail is None else _pyramid(detail.clip(0, 1))
+    return Layers(_pyramid(silhouette), details, Image.fromarray(height), Image.fromarray(blur(coarse, 0.055 * pixel)))
 
 
 @dataclass(frozen=True)
 class Window:
-    """The pixels [left, right) x [top, bottom) of a picture; painting only there is what makes a scene fast."""
+    """The pixels [left, right) x [top, bottom) of a picture. Objects are painted in their window alone, to save time."""
 
     left: int
     top: int
@@ -94,7 +90,7 @@ class Window:
 
 
 def window(low: tuple[float, float], high: tuple[float, float], size: int) -> Window:
-    """The pixels of a (size, size) picture that a box touches; the box is given in widths of the picture."""
+    """The pixels of a (size, size) picture that a box touches. ``low`` and ``high``: its corners (x, y) in widths of the picture."""
     left, top = (min(size, max(0, math.floor(v * size))) for v in low)
     right, bottom = (min(size, max(0, math.ceil(v * size))) for v in high)
     return Window(left, top, max(left, right), max(top, bottom))
@@ -102,7 +98,7 @@ def window(low: tuple[float, float], high: tuple[float, float], size: int) -> Wi
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an icon stands: centre and scale (its longer side) in widths of the picture, angle in radians."""
+    """The position of an icon: centre and scale (its longer side) in widths of the picture, angle in radians."""
 
     centre: tuple[float, float]
     scale: float
@@ -111,11 +107,11 @@ class Pose:
 
 
 def place(level: Image.Image, pose: Pose, part: Window, size: int) -> np.ndarray:
-    """A layer as it appears in one window of a (size, size) picture: float32 (height, width) in [0, 1]."""
+    """A layer as it appears in one window of a (size, size) picture, (height, width) from 0 to 1."""
     per_pixel = level.width / (2 * REACH * size * pose.scale)
     cos, sin = math.cos(pose.angle) * per_pixel, math.sin(pose.angle) * per_pixel
     x, y = part.left - pose.centre[0] * size, part.top - pose.centre[1] * size
-    # PIL asks for the way back, from a pixel of the picture to a pixel of the layer.
+    # PIL takes the inverse transformation, from a pixel of the picture to a pixel of the layer.
     flip = -1 if pose.mirrored else 1
     across = (flip * cos, flip * sin, flip * (x * cos + y * sin) + level.width / 2)
     down = (-sin, cos, -x * sin + y * cos + level.height / 2)
@@ -125,14 +121,14 @@ def place(level: Image.Image, pose: Pose, part: Window, size: int) -> np.ndarray
 
 
 def level_for(pyramid: tuple[Image.Image, ...], pixels: float) -> Image.Image:
-    """The coarsest level that still has one pixel to each of the picture's, for an icon this many pixels long."""
+    """The coarsest level that has at least the picture's resolution, for an icon whose longer side is ``pixels`` in the picture."""
     needed = pixels * 2 * REACH
     fine_enough = [level for level in pyramid if level.width >= needed]
     return fine_enough[-1] if fine_enough else pyramid[0]
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of a (H, W) array by two passes, zero outside."""
+    """Separable Gaussian blur of an array (H, W), with zeros outside."""
     radius = int(np.ceil(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     kernel /= kernel.sum()
@@ -142,14 +138,14 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _rasterise(character: str) -> tuple[np.ndarray, np.ndarray]:
-    """The character as its font draws it, and with every hole filled: two (_FINEST, _FINEST) arrays in [0, 1]."""
+    """The character as in its font, and with all holes filled: two arrays (_FINEST, _FINEST) from 0 to 1."""
     polygons = outline(character, "DejaVuSans", 1000)
     points = np.concatenate(polygons)
     low, high = points.min(0), points.max(0)
     middle, longest = (low + high) / 2, (high - low).max()
-    canvas = 2 * _FINEST  # drawn twice as large and averaged: smooth edges
+    canvas = 2 * _FINEST  # drawn at twice the size and averaged, for smooth edges
     strokes, filled = (Image.new("L", (canvas, canvas), 0) for _ in range(2))
-    # Largest first: a contour inside another overwrites it, so islands in holes come out right.
+    # Painted in order of size, so that a contour inside another one overwrites it, also an island in a hole.
     areas = [_signed_area(p) for p in polygons]
     outer = np.sign(areas[int(np.argmax(np.abs(areas)))])
     for area, polygon in sorted(zip(areas, polygons, strict=True), key=lambda pair: -abs(pair[0])):
@@ -157,7 +153,8 @@ def _rasterise(character: str) -> tuple[np.ndarray, np.ndarray]:
         corners = [tuple(p) for p in (unit / (2 * REACH) + 0.5) * canvas]
         ImageDraw.Draw(strokes).polygon(corners, fill=255 if np.sign(area) == outer else 0)
         ImageDraw.Draw(filled).polygon(corners, fill=255)
-    return tuple(_shrink(np.asarray(image, dtype=np.float32) / 255, 2) for image in (strokes, filled))
+    as_drawn, without_holes = (_shrink(np.asarray(image, dtype=np.float32) / 255, 2) for image in (strokes, filled))
+    return as_drawn, without_holes
 
 
 def _signed_area(polygon: np.ndarray) -> float:
@@ -166,7 +163,7 @@ def _signed_area(polygon: np.ndarray) -> float:
 
 
 def _shrink(image: np.ndarray, factor: int) -> np.ndarray:
-    """Mean over squares of `factor` pixels."""
+    """Means over squares of ``factor`` pixels a side."""
     side = image.shape[0] // factor
     return image.reshape(side, factor, side, factor).mean((1, 3), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""Labelled sets: pictures whose true class is known, on which right answers can be counted."""
+"""Labelled sets: images with known classes, for metrics that measure accuracy or average over images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from explainers.keys import array_digest
 from explainers.networks.classifier import Classifier
 from explainers.progress import Progress, report
 
-SCENES_SEED = 20_261_121  # a seed that no training, record, reference set or gallery uses; a person's seed is added to it
+SCENES_SEED = 20_261_121  # used by no training, accuracy record, reference set or gallery; a person's seed is added to it
+
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Pictures at a network's input size and what they show. ``identity`` decides the pixels, so it goes into cache keys."""
+    """Images at a network's input size, and their classes. ``identity`` stands for the pixels and the labels in cache keys."""
 
     title: str
     identity: str
@@ -34,10 +35,10 @@ class LabelledSet:
         return len(self.labels)
 
     def inputs(self, network: Classifier, noise: float = 0.0, seed: int = 0) -> Tensor:
-        """(N, C, H, W) float32, preprocessed for ``network``, on the CPU.
+        """The images as input of ``network``: (N, C, H, W) float32 on the CPU.
 
-        noise: the standard deviation of Gaussian noise on pixels in [0, 1], clipped there again: it makes the set harder.
-        Image i gets the same noise whatever the size of the set. Raises ExplainerError where the network takes another size.
+        noise: the standard deviation of Gaussian noise that is added to the pixels (0..1, clipped), to make the set harder. The
+        noise of an image does not depend on the size of the set. Raises ExplainerError for a network of another input size.
         """
         expected = (network.channels, *network.input_size)
         if tuple(self.pixels.shape[1:]) != expected:
@@ -45,17 +46,17 @@ class LabelledSet:
         pixels = self.pixels.float() / 255
         if noise:
             for number, image in enumerate(pixels):
-                drawn = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
-                image.add_(noise * drawn).clamp_(0, 1)
+                generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+                image.add_(noise * torch.randn(image.shape, generator=generator)).clamp_(0, 1)
         return network.preprocessing.normalise(pixels)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledInputs:
-    """What a metric over a labelled set judges: a network, and images with their labels, which are loaded when they are needed.
+    """The subject of a metric over a labelled set: a network, and images with labels, which are loaded when they are needed.
 
-    set_id: decides images and labels, so it goes into cache keys. load: ``load(progress)`` gives the images (N, C, H, W),
-    preprocessed for ``network``, and the labels (N,). reference_set: what a method that is judged fits its statistics on.
+    set_id: stands for images and labels in cache keys. load: ``load(progress)`` returns the images (N, C, H, W), preprocessed for
+    ``network``, and the labels (N,). reference_set: the images that the judged method fits its statistics on.
     """
 
     network: Classifier
@@ -68,7 +69,7 @@ class LabelledInputs:
     @classmethod
     def given(cls, network: Classifier, images: Tensor, labels: Tensor, seed: int = 0,
               reference_set: ReferenceSet | None = None) -> LabelledInputs:
-        """Images (N, C, H, W), preprocessed, and their labels (N,). Raises ExplainerError for an empty or mismatched set."""
+        """From preprocessed images (N, C, H, W) and labels (N,). Raises ExplainerError if there are none or their numbers differ."""
         if len(images) == 0 or tuple(labels.shape) != (len(images),):
             raise ExplainerError(f"Every image needs one label: {len(images)} images came with labels of shape "
                                  f"{tuple(labels.shape)}.")
@@ -77,15 +78,15 @@ class LabelledInputs:
 
     @property
     def identity(self) -> str:
-        """All that decides what is measured: the network, the images and labels, the seed and the reference set."""
+        """Everything that decides a result on this subject: the network, the images and labels, the seed and the reference set."""
         reference_id = self.reference_set.identity if self.reference_set else ""
         return f"{self.network.identity} {self.set_id} {self.seed} {reference_id}"
 
 
 def scenes_set(n: int, seed: int = 0, progress: Progress | None = None) -> LabelledSet:
-    """n fresh scenes with one labelled object each, 128 pixels a side; the first k are the set of k.
+    """n generated scenes of one object each, 128 pixels a side. The first k are those of a set of k.
 
-    progress: called with (done, total, None) after every scene; returning False, or raising, stops. Raises Cancelled.
+    progress: called with (done, total, None) after every scene. Raises Cancelled when it returns False.
     """
     pixels, labels = np.empty((n, 3, 128, 128), np.uint8), np.empty(n, np.int64)
     for i in range(n):
@@ -96,9 +97,9 @@ def scenes_set(n: int, seed: int = 0, progress: Progress | None = None) -> Label
 
 
 def pictures_set(network: Classifier, named: Iterable[tuple[str, Image.Image]]) -> LabelledSet:
-    """Pictures by file name, their labels read from the names (``label_in``), as ``network`` sees them.
+    """Pairs of file name and picture, labelled by their names (``label_in``), with the pixels that ``network`` sees.
 
-    Raises ExplainerError for an empty set, or a name without a label.
+    Raises ExplainerError for an empty set, and for a name without a label.
     """
     pixels, labels = [], []
     for name, image in named:
@@ -107,16 +108,16 @@ def pictures_set(network: Classifier, named: Iterable[tuple[str, Image.Image]]) 
         pixels.append(torch.from_numpy(seen.copy()).permute(2, 0, 1))
     if not pixels:
         raise ExplainerError("A labelled set needs at least one picture.")
-    stacked, found = torch.stack(pixels).contiguous(), torch.tensor(labels)
-    identity = hashlib.sha256(stacked.numpy().tobytes() + found.numpy().tobytes()).hexdigest()
-    return LabelledSet(f"{len(labels)} labelled pictures", f"pictures {identity}", stacked, found)
+    stacked, classes = torch.stack(pixels).contiguous(), torch.tensor(labels)
+    identity = hashlib.sha256(stacked.numpy().tobytes() + classes.numpy().tobytes()).hexdigest()
+    return LabelledSet(f"{len(labels)} labelled pictures", f"pictures {identity}", stacked, classes)
 
 
 def label_in(file_name: str, categories: Sequence[str]) -> int:
     """The class that a file's name begins with: its index (``243_dog.jpg``) or its name (``bull-mastiff 2.png``).
 
-    Names are compared without case and punctuation, and the longest that fits wins. Raises ExplainerError when there is none, or
-    more than one class of that name.
+    Names are compared without case and punctuation, and the longest matching name is taken. Raises ExplainerError where no class
+    matches, or several classes of one name do.
     """
     words = _words(file_name.rsplit("/", 1)[-1].rsplit(".", 1)[0])
     first = words.split(" ", 1)[0]
@@ -124,8 +125,8 @@ def label_in(file_name: str, categories: Sequence[str]) -> int:
         if int(first) < len(categories):
             return int(first)
         raise ExplainerError(f"The number {first} is no class: classes go from 0 to {len(categories) - 1}.")
-    fitting = [(len(name), index) for index, name in enumerate(map(_words, categories)) if name and f"{words} ".startswith(f"{name} ")]
-    longest = [index for length, index in fitting if length == max(fitting)[0]]
+    matches = [(len(name), index) for index, name in enumerate(map(_words, categories)) if name and f"{words} ".startswith(f"{name} ")]
+    longest = [index for length, index in matches if length == max(matches)[0]]
     if not longest:
         raise ExplainerError("The file's name must begin with the class's number or name, as in 3_photo.jpg "
                              f"or {_words(categories[min(3, len(categories) - 1)]).replace(' ', '-')}-1.jpg.")

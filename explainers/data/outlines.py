@@ -1,7 +1,6 @@
-"""The outlines of characters in the fonts that matplotlib brings along.
+"""The outlines of characters in the fonts that come with matplotlib.
 
-matplotlib is imported when a character is asked for: the embedded networks are loaded at the app's start, which must not
-wait for the fonts of scenes that nobody has drawn yet.
+matplotlib is imported with the first character: the app imports this file at its start, which need not wait for matplotlib.
 """
 
 from __future__ import annotations
@@ -18,4 +17,4 @@ def outline(character: str, font: str, size: int) -> list[np.ndarray]:
     from matplotlib.textpath import TextPath
 
     file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
-    return TextPath((0, 0), character, size=size, prop=FontProperties(fname=file)).to_polygons()
+    return [np.asarray(polygon) for polygon in TextPath((0, 0), character, size=size, prop=FontProperties(fname=file)).to_polygons()]

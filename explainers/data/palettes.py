@@ -1,8 +1,8 @@
-"""Colours that belong together, drawn at random.
+"""Random palettes of harmonious colours for the scenes.
 
-A palette is picked in OKLCH, a space where equal steps look equal: the ground gets one hue at three lightnesses, the
-object a hue that stands in a classic relation to it (complement, triad, neighbour) and a lightness well apart from
-the ground, so that every object can be told from its scene by a person as well as by a network.
+A palette is drawn in OKLCH, a colour space in which equal distances look equal. The background gets one hue (with a small drift)
+at three lightnesses. An object gets a hue near a classic angle to it (complement, triad, neighbour) and a clearly different
+lightness, so that people and networks can tell every object from its background.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 
-_HARMONIES = (180.0, 150.0, 210.0, 120.0, 240.0, 60.0, -60.0)  # degrees from the ground's hue to the object's
+_HARMONIES = (180.0, 150.0, 210.0, 120.0, 240.0, 60.0, -60.0)  # degrees from the background's hue to the object's
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> Colour:
-    """sRGB in [0, 1] of an OKLCH colour (hue in degrees); colours outside the gamut lose chroma until they fit."""
+    """An OKLCH colour (hue in degrees) as sRGB from 0 to 1. Outside the sRGB gamut, chroma is reduced until the colour fits."""
     linear = _linear_rgb(lightness, chroma, hue)
     while chroma >= 0.01 and (min(linear) < -1e-3 or max(linear) > 1.001):
         chroma *= 0.92
@@ -28,7 +28,7 @@ def oklch(lightness: float, chroma: float, hue: float) -> Colour:
 
 
 def _encoded(linear: float) -> float:
-    """The sRGB transfer curve."""
+    """The sRGB transfer function for one linear value from 0 to 1."""
     return 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
 
 
@@ -45,7 +45,7 @@ def _linear_rgb(lightness: float, chroma: float, hue: float) -> Colour:
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of one scene; every entry is sRGB in [0, 1]."""
+    """The colours of one scene, sRGB from 0 to 1."""
 
     ground: tuple[Colour, Colour, Colour]  # dark, middle, light
     accent: Colour  # the background's second hue
@@ -60,11 +60,8 @@ def pick(rng: np.random.Generator, objects: int) -> Palette:
     middle = rng.uniform(0.26, 0.46) if dark else rng.uniform(0.72, 0.86)
     chroma = rng.uniform(0.05, 0.13) if dark else rng.uniform(0.04, 0.09)
     drift = rng.uniform(-40, 40)
-    ground = (
-        oklch(middle - 0.12, chroma, hue - drift / 2),
-        oklch(middle, chroma, hue),
-        oklch(min(0.95, middle + 0.13), chroma, hue + drift),
-    )
+    ground = (oklch(middle - 0.12, chroma, hue - drift / 2), oklch(middle, chroma, hue),
+              oklch(min(0.95, middle + 0.13), chroma, hue + drift))
     accent_hue = hue + float(rng.choice((-70.0, 70.0, 110.0, -110.0)))
     accent = oklch(middle + rng.uniform(-0.06, 0.12), chroma + 0.02, accent_hue)
     clutter = tuple(
@@ -77,13 +74,10 @@ def pick(rng: np.random.Generator, objects: int) -> Palette:
 
 
 def _body(rng: np.random.Generator, hue: float, dark_ground: bool) -> tuple[Colour, Colour, Colour]:
-    """Body, second body colour and detail of an object: light on a dark ground, dark on a light one."""
+    """Body, second body colour and detail of an object: a light body on a dark background, a dark one on a light background."""
     lightness = rng.uniform(0.72, 0.9) if dark_ground else rng.uniform(0.36, 0.54)
     chroma = rng.uniform(0.08, 0.19)
     second = lightness + (-0.10 if dark_ground else 0.10)
     detail = 0.30 if dark_ground else 0.88
-    return (
-        oklch(lightness, chroma, hue),
-        oklch(second, chroma, hue + rng.uniform(-45, 45)),
-        oklch(detail, 0.07, hue + rng.uniform(-30, 30)),
-    )
+    return (oklch(lightness, chroma, hue), oklch(second, chroma, hue + rng.uniform(-45, 45)),
+            oklch(detail, 0.07, hue + rng.uniform(-30, 30)))

@@ -1,8 +1,8 @@
-"""How a pen writes the ten digits: control points of strokes, and the smooth curves through them.
+"""The strokes of handwritten digits: control points, and smooth curves through them.
 
-Every way of writing a digit is a list of strokes, every stroke a list of points (x to the right, y down, the digit in
-the unit square). A curve through points is linear in the points, so each way of writing becomes one matrix, and a
-whole batch of shaken digits one matrix product.
+Each way of writing a digit is a list of strokes, and each stroke a list of points (x to the right, y down, the digit in the unit
+square). The points of a curve are linear in its control points, so a way of writing is one matrix, and a batch of digits with
+randomly shifted control points is one matrix product.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor
 
 Stroke = list[tuple[float, float]]
 
-_POINTS = 120  # along all strokes of a digit together
+_POINTS = 120  # the number of curve points of a digit, over all its strokes
 
 
 def _ring(x: float, y: float, wide: float, tall: float, start: float, turns: float, count: int) -> Stroke:
-    """Points on an ellipse; angles in turns, clockwise as seen, 0 at the right."""
+    """Points on an ellipse. Angles are in turns, clockwise on the screen, 0 at the right."""
     angles = [2 * math.pi * (start + turns * k / (count - 1)) for k in range(count)]
     return [(x + wide * math.cos(a), y + tall * math.sin(a)) for a in angles]
 
 
-# A doubled point makes a corner; a way that people favour stands here more than once.
+# A doubled point makes a corner. A way of writing that is more common is listed more than once.
 WRITTEN: tuple[tuple[int, list[Stroke]], ...] = (
     (0, [_ring(0.5, 0.5, 0.30, 0.48, -0.25, -1.03, 9)]),
     (0, [_ring(0.5, 0.5, 0.38, 0.46, -0.20, -1.06, 9)]),
@@ -77,7 +77,7 @@ WRITTEN: tuple[tuple[int, list[Stroke]], ...] = (
 
 @cache
 def pen_matrices() -> tuple[Tensor, Tensor, tuple[tuple[int, ...], ...]]:
-    """Matrices (ways, points, K), control points (ways, K, 2) padded with zeros, and the ways of each digit."""
+    """Matrices (ways, points, K), control points (ways, K, 2) padded with zeros, and for each digit the indices of its ways."""
     most = max(sum(len(stroke) for stroke in strokes) for _, strokes in WRITTEN)
     matrices = np.zeros((len(WRITTEN), _POINTS, most), np.float32)
     controls = np.zeros((len(WRITTEN), most, 2), np.float32)
@@ -98,12 +98,12 @@ def _length(stroke: Stroke) -> float:
 
 
 def _curve(stroke: Stroke, count: int) -> np.ndarray:
-    """Weights (count, len(stroke)) of points evenly spaced along the Catmull-Rom spline through a stroke."""
+    """The weights (count, len(stroke)) that give evenly spaced points on the Catmull-Rom spline through a stroke."""
     fine = _spline_weights(len(stroke), 400)
     path = fine @ np.array(stroke)
-    travelled = np.concatenate(([0], np.hypot(*np.diff(path, axis=0).T).cumsum()))
-    even = np.linspace(0, travelled[-1], count)
-    return fine[np.searchsorted(travelled, even).clip(0, len(fine) - 1)]
+    distance = np.concatenate(([0], np.hypot(*np.diff(path, axis=0).T).cumsum()))
+    even = np.linspace(0, distance[-1], count)
+    return fine[np.searchsorted(distance, even).clip(0, len(fine) - 1)]
 
 
 def _spline_weights(points: int, count: int) -> np.ndarray:
@@ -111,12 +111,7 @@ def _spline_weights(points: int, count: int) -> np.ndarray:
     for row, position in enumerate(np.linspace(0, points - 1, count)):
         first = min(int(position), points - 2)
         t = position - first
-        basis = (
-            -0.5 * t + t**2 - 0.5 * t**3,
-            1 - 2.5 * t**2 + 1.5 * t**3,
-            0.5 * t + 2 * t**2 - 1.5 * t**3,
-            -0.5 * t**2 + 0.5 * t**3,
-        )
+        basis = (-0.5 * t + t**2 - 0.5 * t**3, 1 - 2.5 * t**2 + 1.5 * t**3, 0.5 * t + 2 * t**2 - 1.5 * t**3, -0.5 * t**2 + 0.5 * t**3)
         for offset, weight in zip((-1, 0, 1, 2), basis, strict=True):
             weights[row, min(max(first + offset, 0), points - 1)] += weight
     return weights

@@ -1,4 +1,4 @@
-"""Draws by the thousand: what the embedded networks are trained on and measured with."""
+"""Large sets of generated images: those that the embedded networks are trained on, and those that their accuracy is measured on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIZE = 128
 
 
 def training_draws(network: EmbeddedNetwork, n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tensor]:
-    """n draws for training: uint8 (n, C, H, W) and int64 labels (n,)."""
+    """n images for training, uint8 (n, C, H, W), and labels, int64 (n,). folder: where scenes are kept (see ``scene_pool``)."""
     if network.training_data == "digits":
         images, labels = digits.draw_batch(n, seed)
         return images.numpy(), labels
@@ -24,14 +24,14 @@ def training_draws(network: EmbeddedNetwork, n: int, seed: int, folder: Path | N
 
 
 def held_out(network: EmbeddedNetwork, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n draws to measure with: uint8 (n, C, H, W) and int64 labels (n,)."""
+    """n images for measuring accuracy, uint8 (n, C, H, W), and labels, int64 (n,)."""
     return (scenes if network.training_data == "scenes" else digits).draw_batch(n, seed)
 
 
 def scene_pool(n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tensor]:
-    """The scenes of ``scenes.draw_batch(n, seed)``, drawn by two processes: in memory, or kept (and found) in a folder.
+    """The scenes of ``scenes.draw_batch(n, seed)``, drawn by two processes, in memory or in files of a folder.
 
-    A kept pool is found by seed and number alone: empty the folder when the way scenes are drawn has changed.
+    Files of an earlier call with this seed and number are used again; empty the folder when the drawing of scenes changes.
     """
     shape = (n, _SIZE, _SIZE, 3)
     if folder is None:
@@ -43,9 +43,9 @@ def scene_pool(n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tens
         if not label_file.exists():
             labels = np.empty(n, np.int64)
             _fill(np.lib.format.open_memmap(picture_file, "w+", np.uint8, shape), labels, seed)
-            np.save(label_file, labels)  # last: its presence says that the pool is whole
+            np.save(label_file, labels)  # written last, so its presence shows that the pictures are complete
         pictures, labels = np.load(picture_file, mmap_mode="r"), np.load(label_file)
-    # Channels stay last in memory, the order in which convolutions on a CPU are fastest.
+    # Channels stay last in memory, because convolutions on a CPU are fastest in this format.
     return pictures.transpose(0, 3, 1, 2), torch.from_numpy(labels)
 
 

@@ -1,8 +1,8 @@
-"""Reference sets: a few hundred images that stand for what a network was trained on.
+"""Reference sets: a few hundred images like those that a network was trained on, without labels.
 
-MIP-IN, IBA and InputIBA fit statistics on one. The embedded networks bring theirs, drawn on demand. For another network a
-person gives a folder or a list of pictures. With none given, copies of the explained image itself (cropped, flipped,
-recoloured, noisy) are the last resort, and every map made from them says so.
+MIP-IN, IBA and InputIBA fit statistics on a reference set. For an embedded network it is generated. For another network a person
+gives a folder or a list of pictures. Without these, altered copies of the explained image (cropped, flipped, recoloured, noisy)
+are used, and every map computed from them has a flag that says so.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from explainers.networks.classifier import Classifier
 from explainers.pictures import PictureError, load_image
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-_PROCEDURAL_SEED = 7_000_000  # far from the seeds of training, of held-out draws and of the gallery
+_PROCEDURAL_SEED = 7_000_000  # used neither for training nor for held-out images nor for the gallery
 _CHUNK = 128
 
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Images by number, preprocessed for one network. ``identity`` decides their pixels, so it goes into cache keys.
+    """``size`` images, preprocessed for one network. ``identity`` stands for their pixels in cache keys.
 
-    ``note`` is a sentence for maps made from a set that is no real one, else empty. ``private``: these are somebody's pictures,
-    so nothing that they could be read from may be written to disk; statistics may.
+    note: a warning for maps computed from copies of the explained image, else "". private: the images are a person's pictures, so
+    only statistics may be written to disk, nothing from which a picture could be reconstructed.
     """
 
     title: str
@@ -46,20 +46,20 @@ class ReferenceSet:
     private: bool = False
 
     def batches(self, count: int, batch: int = 32) -> Iterator[Tensor]:
-        """The first ``count`` images (all, if there are fewer), at most ``batch`` at a time."""
+        """The first ``count`` images, or all if there are fewer, in batches (N, C, H, W) of at most ``batch``."""
         for start in range(0, min(count, self.size), batch):
             yield self.draw(start, min(start + batch, count, self.size))
 
 
 def procedural(network: Classifier, size: int = 2000) -> ReferenceSet:
-    """Fresh draws of what an embedded network was trained on. Raises ExplainerError for another network."""
-    source = {"scenes": scenes.draw_batch, "digits": digits.draw_batch}.get(network.training_data)
-    if source is None:
+    """Generated images like those that an embedded network was trained on. Raises ExplainerError for another network."""
+    draw_batch = {"scenes": scenes.draw_batch, "digits": digits.draw_batch}.get(network.training_data)
+    if draw_batch is None:
         raise ExplainerError(f"{network.title} brings no reference images; give a folder or a list of pictures.")
 
-    @lru_cache(maxsize=1)  # whoever asks for small batches asks for the same chunk again
+    @lru_cache(maxsize=1)  # successive small batches come from the same chunk
     def chunk(number: int) -> Tensor:
-        return source(_CHUNK, _PROCEDURAL_SEED + number)[0]
+        return draw_batch(_CHUNK, _PROCEDURAL_SEED + number)[0]
 
     def draw(start: int, stop: int) -> Tensor:
         chunks = range(start // _CHUNK, -(-stop // _CHUNK))
@@ -71,16 +71,16 @@ def procedural(network: Classifier, size: int = 2000) -> ReferenceSet:
 
 
 def own_folder() -> Path | None:
-    """The folder of a person's own reference pictures, from the environment variable EXPLORER_REFERENCE."""
-    named = os.environ.get("EXPLORER_REFERENCE")
-    return Path(named) if named else None
+    """The folder with a person's own reference set, from the environment variable EXPLORER_REFERENCE; None if it is not set."""
+    folder = os.environ.get("EXPLORER_REFERENCE")
+    return Path(folder) if folder else None
 
 
 def from_pictures(network: Classifier, pictures: str | Path | Iterable[Image.Image | str | Path],
                   kind: str = "pictures") -> ReferenceSet:
-    """A folder, or pictures or files one after another; of each is kept what the network sees of it. ``kind`` is for the title.
+    """The pictures of a folder, or given pictures and files, as the network sees them; files that cannot be read are left out.
 
-    Raises ExplainerError when fewer than two can be read.
+    kind: a word for the title, after the number of pictures. Raises ExplainerError when fewer than two can be read.
     """
     if isinstance(pictures, (str, Path)):
         folder = Path(pictures)
@@ -91,7 +91,7 @@ def from_pictures(network: Classifier, pictures: str | Path | Iterable[Image.Ima
     for picture in pictures:
         try:
             seen.append(np.atleast_3d(np.asarray(network.preprocessing.seen(load_image(picture)))))
-        except PictureError:  # one damaged picture of hundreds must not cost the others
+        except PictureError:  # one damaged picture must not make hundreds of others unusable
             continue
     if len(seen) < 2:
         raise ExplainerError(f"A reference set needs at least two pictures, better a few hundred; {len(seen)} can be read.")
@@ -105,7 +105,7 @@ def from_pictures(network: Classifier, pictures: str | Path | Iterable[Image.Ima
 
 
 def neighbourhood(network: Classifier, x: Tensor, size: int = 64, seed: int = 0) -> ReferenceSet:
-    """Copies of the image ``x`` (1, C, H, W): crops, flips, other colours, noise. The last resort."""
+    """Copies of the image ``x`` (1, C, H, W), randomly cropped, flipped, recoloured and with noise, where there is no other set."""
     image = x.detach().cpu()
     identity = hashlib.sha256(image.numpy().tobytes() + f"{size} {seed}".encode()).hexdigest()
 
@@ -133,5 +133,5 @@ def _neighbour(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def default(network: Classifier, x: Tensor) -> ReferenceSet:
-    """The network's own set, or copies of the image."""
+    """The reference set where none is given: an embedded network's generated images, or copies of the image ``x``."""
     return procedural(network) if network.training_data else neighbourhood(network, x)

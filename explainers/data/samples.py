@@ -1,7 +1,7 @@
-"""The sample pictures in ``assets/samples``: scenes at a size that people enjoy, their masks, and a few digits.
+"""Writes the sample pictures in ``assets/samples``: scenes at 512 pixels, their masks, and a few digits.
 
-The seeds were picked by eye among draws that all scene networks read right; what is written for each is exactly what
-``draw`` gives, so the masks are the truth and not an annotation.
+The seeds were chosen by eye among draws that all scene networks classify correctly. Pictures and masks are what ``draw`` returns
+for them, so the masks are exact.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SIZE = 512
 ONE_OBJECT = (45, 31, 36, 40, 54, 65, 67, 77)  # seeds
 TWO_OBJECTS = (482, 159, 324, 86, 261, 315)
 DIGITS_SEED = 3
-DIGIT_DRAWS = (20, 39, 11, 52, 54, 67)  # of that seed's draws: a 2, 3, 4, 5, 7 and 9
+DIGIT_DRAWS = (20, 39, 11, 52, 54, 67)  # indices among that seed's draws: a 2, 3, 4, 5, 7 and 9
 
 
 def write_samples(folder: Path) -> list[dict]:
-    """Write pictures, masks and samples.json into a folder; returns what samples.json says."""
+    """Write pictures, masks and samples.json into a folder; returns the entries of samples.json."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = [_write_scene(folder, seed, 1) for seed in ONE_OBJECT]
     entries += [_write_scene(folder, seed, 2) for seed in TWO_OBJECTS]
@@ -41,14 +41,8 @@ def _write_scene(folder: Path, seed: int, objects: int) -> dict:
         file = f"{stem}.{name}.png"
         Image.fromarray(mask).save(folder / file, optimize=True)  # a bool array becomes a 1-bit picture
         masks.append({"class": name, "file": file})
-    return {
-        "name": " and ".join(names).capitalize(),
-        "file": f"{stem}.jpg",
-        "reference": "scenes",
-        "seed": seed,
-        "labels": names,
-        "masks": masks,
-    }
+    return {"name": " and ".join(names).capitalize(), "file": f"{stem}.jpg", "kind": "scenes", "seed": seed, "labels": names,
+            "masks": masks}
 
 
 def _write_digits(folder: Path) -> list[dict]:
@@ -59,7 +53,5 @@ def _write_digits(folder: Path) -> list[dict]:
         file = f"digit-{digit}.png"
         Image.fromarray(images[draw_index, 0].numpy()).save(folder / file, optimize=True)
         name, label = f"Digit {digit}", str(digit)
-        entries.append(
-            {"name": name, "file": file, "reference": "digits", "seed": DIGITS_SEED, "labels": [label], "masks": []}
-        )
+        entries.append({"name": name, "file": file, "kind": "digits", "seed": DIGITS_SEED, "labels": [label], "masks": []})
     return entries

@@ -1,8 +1,8 @@
-"""Photos that are not: procedural scenes with one or two labelled objects, clutter, and exact object masks.
+"""Procedural scenes with one or two labelled objects, clutter, and exact masks of the objects.
 
-A scene is planned from a seed alone (colours, ground, light, where each object and each piece of clutter goes), then
-rendered at any size: the networks see it at 128 pixels, people at 512, and both see the same picture. Because the
-program knows which pixel belongs to which object, a map that claims to show "the umbrella" can be judged.
+A scene is planned from a seed (colours, background, light, positions of objects and clutter) and then rendered at any size: networks
+see it at 128 pixels, people at 512, and it is the same picture. Because it is known which object each pixel belongs to, it can
+be measured whether a map shows the object.
 
 >>> scene = draw(seed=7, size=128, objects=2)
 >>> scene.image.shape, scene.masks.shape
@@ -27,7 +27,7 @@ _TEXTURES = ("plain", "plain", "stripes", "cloudy", "bands")
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered scene: image (size, size, 3) uint8, one label and one visible mask (bool) for each object."""
+    """A rendered scene: image (size, size, 3) uint8, and for each object a label and a mask of its visible pixels."""
 
     image: np.ndarray
     labels: tuple[int, ...]
@@ -36,7 +36,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Placement:
-    """An object in a plan; the pitch of its texture is in widths of the picture, angles are in radians."""
+    """An object of a plan. The period of its texture (pitch) is in widths of the picture, angles are in radians."""
 
     label: int
     pose: Pose
@@ -47,7 +47,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Clutter:
-    """A strip or, where both ends meet, a pebble; `over` lies above the objects and hides what is beneath."""
+    """A strip, or a pebble where both ends coincide. ``over``: it lies above the objects and hides parts of them."""
 
     start: tuple[float, float]
     end: tuple[float, float]
@@ -60,7 +60,7 @@ class Clutter:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a scene is, before it has a size."""
+    """The description of a scene, independent of its size in pixels."""
 
     seed: int
     palette: Palette
@@ -71,12 +71,12 @@ class Plan:
 
 
 def draw(seed: int, size: int = 128, objects: int = 1) -> Scene:
-    """The scene of this seed with 1 or 2 objects (of different classes), rendered at size x size."""
+    """The scene of this seed with 1 or 2 objects (of different classes), rendered at ``size`` x ``size`` pixels."""
     return render(plan(seed, objects), size)
 
 
 def draw_batch(n: int, seed: int, size: int = 128) -> tuple[torch.Tensor, torch.Tensor]:
-    """n single-object scenes: uint8 (n, 3, size, size) and int64 labels (n,).
+    """n scenes of one object each, uint8 (n, 3, size, size), and labels, int64 (n,).
 
     Scene i is ``draw((seed << 32) + i, size)``, so the first k scenes of a batch are the batch of k.
     """
@@ -89,12 +89,12 @@ def draw_batch(n: int, seed: int, size: int = 128) -> tuple[torch.Tensor, torch.
 
 
 def plan(seed: int, objects: int = 1) -> Plan:
-    """Decide everything about the scene of this seed."""
+    """The plan of this seed with 1 or 2 objects. Raises ValueError for another number."""
     if objects not in (1, 2):
         raise ValueError(f"a scene holds 1 or 2 objects, not {objects}")
     rng = np.random.default_rng((objects, seed))
     palette = pick(rng, objects)
-    angle = rng.uniform(-2.6, -0.5)  # from above, as people expect of light
+    angle = rng.uniform(-2.6, -0.5)  # light from above, as people expect it
     labels = rng.permutation(len(ICONS))[:objects]
     placements = tuple(_placement(rng, int(label), k, objects) for k, label in enumerate(labels))
     return Plan(
@@ -127,7 +127,7 @@ def _placement(rng: np.random.Generator, label: int, position: int, objects: int
 
 
 def _clutter(rng: np.random.Generator, palette: Palette, objects: tuple[Placement, ...]) -> tuple[Clutter, ...]:
-    """Strips and pebbles behind the objects, and at most one thin strip across each of them."""
+    """Strips and pebbles behind the objects, and at most one thin strip across each object."""
     pieces = [_piece(rng, palette) for _ in range(rng.integers(2, 7))]
     for target in objects:
         if rng.random() < 0.5:
@@ -136,7 +136,7 @@ def _clutter(rng: np.random.Generator, palette: Palette, objects: tuple[Placemen
 
 
 def _piece(rng: np.random.Generator, palette: Palette) -> Clutter:
-    """A strip or a pebble anywhere behind the objects."""
+    """A strip or a pebble behind the objects, anywhere in the picture."""
     x, y, angle = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0, 2 * math.pi)
     pebble = rng.random() < 0.35
     length = 0.0 if pebble else rng.uniform(0.2, 0.7)
@@ -152,7 +152,7 @@ def _piece(rng: np.random.Generator, palette: Palette) -> Clutter:
 
 
 def _strip_across(rng: np.random.Generator, palette: Palette, target: Pose) -> Clutter:
-    """A strip that hides a little of the object: its width is bounded by the object's, so the object stays readable."""
+    """A strip across an object. Its width is at most a tenth of the object's size, so that the object stays recognisable."""
     angle = rng.uniform(0, 2 * math.pi)
     along = (math.cos(angle), math.sin(angle))
     aside, half = rng.uniform(-0.3, 0.3) * target.scale, rng.uniform(0.3, 0.8) * target.scale
@@ -189,14 +189,14 @@ def render(scene: Plan, size: int) -> Scene:
 
 
 def _illumination(size: int, light: tuple[float, float]) -> np.ndarray:
-    """Brighter towards the light, darker in the corners: (size, size)."""
+    """Factors (size, size) of the brightness: higher towards the light, lower in the corners."""
     x, y = grid(size)
     x, y = x - 0.5, y - 0.5
     return (1 + 0.16 * (light[0] * x + light[1] * y)) * (1.03 - 0.34 * (x * x + y * y))
 
 
 def _paint_clutter(picture: np.ndarray, piece: Clutter, light: tuple[float, float]) -> np.ndarray:
-    """Paint one strip or pebble with its shadow and a rounded shading; returns where it is opaque (bool)."""
+    """Paint one strip or pebble with its shadow and shading; returns a bool mask of the pixels that it covers."""
     size = picture.shape[0]
     hidden = np.zeros((size, size), bool)
     (x0, y0), (x1, y1) = piece.start, piece.end
@@ -222,8 +222,9 @@ def _paint_clutter(picture: np.ndarray, piece: Clutter, light: tuple[float, floa
     return hidden
 
 
-def _paint_object(picture, placement: Placement, colours, light, rng: np.random.Generator) -> np.ndarray:
-    """Paint one object with shadow, texture, details and light; returns where it is (bool)."""
+def _paint_object(picture: np.ndarray, placement: Placement, colours: tuple[Colour, Colour, Colour], light: tuple[float, float],
+                  rng: np.random.Generator) -> np.ndarray:
+    """Paint one object with shadow, texture, details and shading; returns a bool mask of the pixels that it covers."""
     size = picture.shape[0]
     pose, icon = placement.pose, layers(placement.label)
     pixels = pose.scale * size
@@ -238,12 +239,12 @@ def _paint_object(picture, placement: Placement, colours, light, rng: np.random.
     cover = place(level_for(icon.silhouette, pixels), pose, part, size)
     body, second, detail = (np.array(c, np.float32) for c in colours)
     if ICONS[placement.label].fill == "drawn" and body.sum() < detail.sum():
-        body, second, detail = detail, detail, body  # a face is drawn in dark strokes on light skin
+        body, second, detail = detail, detail, body  # faces are drawn with dark strokes on a light body
     surface = body + _texture(placement, size, rng)[part.slices][..., None] * (second - body)
     if icon.detail is not None:
         surface += place(level_for(icon.detail, pixels), pose, part, size)[..., None] * (detail - surface)
     slope_y, slope_x = np.gradient(place(icon.height, pose, part, size))
-    # Height falls towards the rim: facing the light it shines, turned away it darkens.
+    # The height falls towards the rim. Slopes that face the light are brighter, others darker.
     facing = -(slope_x * light[0] + slope_y * light[1]) * (pixels * 0.075)
     surface *= (1 + 0.55 * facing.clip(-0.9, 0.6))[..., None]
     surface += (0.45 * (facing - 0.12).clip(0, 0.6))[..., None]
@@ -254,7 +255,7 @@ def _paint_object(picture, placement: Placement, colours, light, rng: np.random.
 
 
 def _texture(placement: Placement, size: int, rng: np.random.Generator) -> np.ndarray:
-    """How much of the second body colour shows, before any light: (size, size) in [0, 1]."""
+    """The fraction of the second body colour at each pixel, (size, size) from 0 to 1."""
     x, y = grid(size)
     (cx, cy), angle, pitch = placement.pose.centre, placement.texture_angle, placement.texture_pitch
     along = math.cos(angle) * (x - cx) + math.sin(angle) * (y - cy)

@@ -1,12 +1,12 @@
 """Train one of the embedded networks, or write the sample pictures: ``python -m explainers.data.train NAME``.
 
-Everything is drawn from seeds: the pool of training draws, the initial weights, the order and the augmentation. Next
-to the weights lies a record of how they were made, with the accuracy on draws that training never saw, measured on
-the weights as they come back from the file.
+Everything is drawn from seeds: the training images, the initial weights, the order and the augmentation. A record is written
+beside the weights: how they were made, and their accuracy on images that were not used in training, measured with the weights
+that are read back from the file.
 
-Two rewritings make training bearable on a CPU, and leave no trace in the result. Max-pooling commutes with any rising
-function, so each pool is moved before the normalisation and ReLU that precede it. And the VGG with biases trains
-with batch norm, whose running statistics are folded into weights and biases at the end.
+Two changes speed up training on a CPU and are undone in the result. Max-pooling commutes with increasing functions, so each pool
+is moved before the normalisation and ReLU that precede it. The VGG with biases is trained with batch norm, whose running
+statistics are folded into the weights and biases at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,12 +32,12 @@ from explainers.networks.embedded import EMBEDDED, SCALE, WEIGHTS, EmbeddedNetwo
 
 TRAIN_SEED, HELD_OUT_SEED = 1, 2
 HELD_OUT_DRAWS = 2000
-_INT8_FROM = 500_000  # a matrix of this many weights is stored in 8 bits
+_INT8_FROM = 500_000  # a matrix with at least this many weights is stored as int8
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained."""
+    """How one network is trained; ``draws`` is the number of training images."""
 
     draws: int
     epochs: int
@@ -68,10 +69,10 @@ def main() -> None:
     print(json.dumps(record, indent=2))
 
 
-def train(arguments: argparse.Namespace) -> dict:
+def train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one network, write its weights, and return its record."""
     network, recipe = EMBEDDED[arguments.name], RECIPES[arguments.name]
-    torch.manual_seed(arguments.seed)  # a script of its own: modules and dropout know no other generator
+    torch.manual_seed(arguments.seed)  # initialisation and dropout use the global generator
     draws, labels = pools.training_draws(network, recipe.draws, TRAIN_SEED, arguments.pool)
     module = network.build()
     twin = training_twin(module)
@@ -108,29 +109,30 @@ def train(arguments: argparse.Namespace) -> dict:
 
 
 def normalise(images: Tensor, network: EmbeddedNetwork) -> Tensor:
-    """uint8 (B, C, H, W) to what the network takes: float32, (x / 255 - mean) / std."""
+    """uint8 images (B, C, H, W) to the network's input: float32, (x / 255 - mean) / std."""
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (network.mean, network.std))
     return (images.float() / 255 - mean) / std
 
 
 @torch.inference_mode()
 def accuracy(module: nn.Module, network: EmbeddedNetwork, images: Tensor, labels: Tensor) -> float:
-    """Share of the uint8 images (N, C, H, W) whose highest logit is their label."""
+    """The fraction of the uint8 images (N, C, H, W) whose highest logit is that of their label."""
     module.eval()
     right = 0
     for start in range(0, len(images), 128):
-        guess = module(normalise(images[start : start + 128], network)).argmax(1)
-        right += int((guess == labels[start : start + 128]).sum())
+        predicted = module(normalise(images[start : start + 128], network)).argmax(1)
+        right += int((predicted == labels[start : start + 128]).sum())
     return right / len(images)
 
 
 def training_twin(module: nn.Module) -> nn.Module:
-    """The same parameters in an order that trains faster: pools first, and batch norm where there is no norm at all.
+    """A network with the same parameters that trains faster: pools come first, and batch norms are added where there are no norms.
 
-    Only a plain nn.Sequential of convolutions is rewritten, and the `stem` of a residual network, in place.
+    An nn.Sequential of convolutions is rebuilt from the same layers; the ``stem`` of a residual network is changed in place.
     """
-    if isinstance(getattr(module, "stem", None), nn.Sequential):
-        module.stem = _pools_first(module.stem)
+    stem = getattr(module, "stem", None)
+    if isinstance(stem, nn.Sequential):
+        module.stem = _pools_first(stem)
         return module
     if not isinstance(module, nn.Sequential) or not any(isinstance(m, nn.MaxPool2d) for m in module):
         return module
@@ -144,7 +146,7 @@ def training_twin(module: nn.Module) -> nn.Module:
 
 
 def _pools_first(layers: nn.Sequential) -> nn.Sequential:
-    """conv, norm, ReLU, pool -> conv, pool, norm, ReLU."""
+    """Layers in the order conv, norm, ReLU, pool are put into the order conv, pool, norm, ReLU."""
     order: list[nn.Module] = []
     for layer in layers:
         position = len(order)
@@ -157,16 +159,18 @@ def _pools_first(layers: nn.Sequential) -> nn.Sequential:
 
 @torch.no_grad()
 def fold_batch_norms(module: nn.Module, twin: nn.Module) -> None:
-    """Bring a trained twin back: its batch norms go into the convolutions' weights and biases."""
+    """Undo ``training_twin`` after training: its batch norms are folded into the weights and biases of the convolutions."""
     if twin is module:
-        if hasattr(module, "stem"):
-            module.stem = _pools_last(module.stem)
+        stem = getattr(module, "stem", None)
+        if isinstance(stem, nn.Sequential):
+            module.stem = _pools_last(stem)
         return
     convolution: nn.Conv2d | None = None
-    for layer in twin:
+    for layer in twin.children():
         if isinstance(layer, nn.Conv2d):
             convolution = layer
         elif isinstance(layer, nn.BatchNorm2d) and convolution is not None:
+            assert convolution.bias is not None and layer.running_mean is not None and layer.running_var is not None
             scale = layer.weight * torch.rsqrt(layer.running_var + layer.eps)
             convolution.weight *= scale[:, None, None, None]
             convolution.bias.copy_((convolution.bias - layer.running_mean) * scale + layer.bias)
@@ -176,8 +180,8 @@ def _pools_last(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*sorted(layers, key=lambda layer: isinstance(layer, nn.MaxPool2d)))  # sorting is stable
 
 
-def _fit(module: nn.Module, network: EmbeddedNetwork, recipe: Recipe, draws, labels: Tensor, seed: int) -> None:
-    module.to(memory_format=torch.channels_last)
+def _fit(module: nn.Module, network: EmbeddedNetwork, recipe: Recipe, draws: np.ndarray, labels: Tensor, seed: int) -> None:
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations leave out memory_format
     steps = recipe.epochs * (recipe.draws // recipe.batch)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps, pct_start=0.2)
@@ -194,7 +198,7 @@ def _fit(module: nn.Module, network: EmbeddedNetwork, recipe: Recipe, draws, lab
         schedule.step()
         with torch.no_grad():
             for scale in scales:
-                scale.clamp_(min=0.01)  # a falling function would not commute with the pool
+                scale.clamp_(min=0.01)  # with a negative scale, a norm would not commute with the pool
         loss_sum, seen = loss_sum + loss.item(), seen + len(classes)
         right += int((logits.argmax(1) == classes).sum())
         if step % 40 == 0:
@@ -206,8 +210,8 @@ def _fit(module: nn.Module, network: EmbeddedNetwork, recipe: Recipe, draws, lab
 Vary = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def _batches(draws, labels: Tensor, recipe: Recipe, vary: Vary, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """uint8 (B, C, H, W) and labels, every draw once an epoch in a new order."""
+def _batches(draws: np.ndarray, labels: Tensor, recipe: Recipe, vary: Vary, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """uint8 images (B, C, H, W) and their labels, all of them once in each epoch, in a new order."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(recipe.epochs):
         order = torch.randperm(recipe.draws, generator=generator)
@@ -221,7 +225,7 @@ def _vary_nothing(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _vary_scenes(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror, exchange colour channels, and shift by up to 6 pixels: nothing that changes what the object is."""
+    """Mirror images, permute colour channels, and shift by up to 6 pixels, none of which changes the class."""
     mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
     images = torch.where(mirrored, images.flip(3), images)
     swapped = images[:, torch.randperm(3, generator=generator)]
@@ -232,7 +236,7 @@ def _vary_scenes(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict made small: float16, large matrices int8 with one scale a row; load_weights is the way back."""
+    """A compact state dict: float16, large matrices as int8 with one scale for each row. ``load_weights`` unpacks it."""
     small: dict[str, Tensor] = {}
     for key, value in weights.items():
         if key.endswith("num_batches_tracked"):

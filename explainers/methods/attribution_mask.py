@@ -13,10 +13,7 @@ original, as in equation 13; the signs agree while P > 0.
 
 In a network without biases (section 2.2, "no implicit bias") f(a x) = a f(x) for a > 0, so dimming the whole image does not
 change the ranking of the classes. With biases, the dimmed image counts less and less against them, and sooner or later the
-class is lost (section 5.5).
-
-When it misleads: the mask is made for the class that is asked about, so a class whose probability rises under its own mask
-proves nothing about the image (the label leaks into the input).
+class is lost (section 5.5). The map misleads where the label leaks in: see ``limits`` below.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,12 +26,12 @@ class _PositiveGradient(torch.autograd.Function):
     """Returns ``output``; the backward pass keeps positive gradients only, and only where ``gate`` is True (None: everywhere)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, output: Tensor, gate: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, output: Tensor, gate: Tensor | None) -> Tensor:
         ctx.gate = gate
         return output.view_as(output)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         passed = gradient.clamp(min=0)
         return (passed if ctx.gate is None else passed * ctx.gate), None, None
 

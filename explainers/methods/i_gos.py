@@ -21,7 +21,7 @@ on the blend instead of the image. For a contrast the probability is p_a - p_b.
 
 When it misleads: at M = 1 the slope of |1 - M| counts as 0, so the direction ignores a cost that every step has, and on many
 photographs no step is accepted. The order of the cells is informative even then, their values are not; ``extras["accepted"]``
-says which iterations lowered F. If the class has hardly any probability, there is nothing to minimise.
+says which iterations satisfied Armijo's condition.
 """
 
 from __future__ import annotations

@@ -17,9 +17,7 @@ Source: Schulz, Sixt, Tombari, Landgraf 2020, with InputIBA's settings (beta 10,
 authors' code, the information is that of the mask before the last step. Unlike there, the map is not scaled to [0, 1], so that
 it stays in bits.
 
-When it misleads: it shows what suffices for the class, not what speaks against it, and the noise treats elements as
-independent, which features are not. Bits depend on the layer, beta and the reference set, so compare them only where these
-agree. The map is as coarse as the layer.
+When it misleads: see ``limits`` below. The noise also treats elements as independent, which features are not.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ from explainers.networks.graph import Graph
 from explainers.parameters import integer, layer, real
 from explainers.passes import Passes
 from explainers.requirements import FEATURE_MAPS, GRAPH, REFERENCE_SET
-from explainers.resampling import resample
+from explainers.resampling import resample, size_of
 from explainers.target import Target
 
 FRACTION_BELOW = 2 / 3  # of the network's multiplications, below the layer of ``auto``
@@ -102,7 +100,7 @@ def bottleneck_layer(network: Classifier, name: str) -> str:
     if name != "auto":
         return network.feature_layer(name)
     sizes = {node: size for node, size in network.features.sizes.items() if size[1] >= LEAST_SIDE}
-    unrectified = [node for node in sizes if not is_rectified(network.graph, node) and network.cost_fraction(node) > 0]
+    unrectified = [node for node in sizes if not is_rectified(network.walkable, node) and network.cost_fraction(node) > 0]
     if not (unrectified or sizes):
         raise ExplainerError(f"{network.title} has no layer of {LEAST_SIDE} x {LEAST_SIDE} places or more to put a bottleneck in.")
     below = {node: network.cost_fraction(None, node) for node in unrectified or sizes}
@@ -121,7 +119,7 @@ def statistics(network: Classifier, node: str, images: int, context: Context) ->
         return mean, (values - mean).square().sum(0), (values != 0).double().sum(0)
 
     def compute() -> dict[str, Tensor]:
-        mean, squares, active = torch.zeros((), dtype=torch.float64), 0.0, 0.0
+        mean, squares, active = (torch.zeros((), dtype=torch.float64) for _ in range(3))
         for start, stop, (batch_mean, batch_squares, batch_active) in context.batches(count, moments):
             step = batch_mean - mean
             squares = squares + batch_squares + step.square() * (start * (stop - start) / stop)
@@ -137,7 +135,7 @@ def feature_signal(network: Classifier, x: Tensor, node: str, images: int, conte
     fitted = {name: value.to(x.device)[None] for name, value in statistics(network, node, images, context).items()}
     with torch.no_grad():
         value = network.walk(x, stop=node)
-    rectified = is_rectified(network.graph, node)
+    rectified = is_rectified(network.walkable, node)
     active = (fitted["active"] > LEAST_ACTIVE).to(x.dtype) if rectified else None
     return Signal(value, fitted["mean"], fitted["deviation"].clamp(min=LEAST_DEVIATION), active, rectified, node)
 
@@ -154,7 +152,7 @@ def bottleneck_extras(optimum: MaskOptimum) -> dict[str, Any]:
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
-    node, size = bottleneck_layer(network, params.layer), tuple(x.shape[-2:])
+    node, size = bottleneck_layer(network, params.layer), size_of(x)
 
     def preview(optimum: MaskOptimum) -> Tensor:
         return resample(bits_a_pixel(optimum.nats, size)[0].cpu(), size, "bilinear")
@@ -179,7 +177,7 @@ METHOD = Method(
     equation=r"\min_\lambda\; -\log p_c(Z) + \beta\, \overline{D_{\mathrm{KL}}[P(Z|R)\,\|\,\mathcal{N}(\mu_R, \sigma_R^2)]},"
              r"\quad Z = \lambda R + (1 - \lambda)\,\varepsilon",
     limits="It shows what suffices for the class, never what speaks against it. It is as coarse as the layer, and its bits depend "
-           "on the layer, beta and the reference images.",
+           "on layer, beta and reference images, so compare bits only where these agree.",
     auxiliary_outputs=(
         AuxiliaryOutput("bits", "Capacity", "number", "The information that passes the layer, summed over all of its elements.",
                         unit="bits"),

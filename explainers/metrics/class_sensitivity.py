@@ -1,13 +1,14 @@
-r"""Does the map follow the class? One image, one method, several classes: how unlike are the maps?
+r"""Does the map follow the class? One image, one method, several classes: how different are the maps?
 
     d(a, b) = distance( A(x; logit a),  A(x; logit b) )
 
-for every pair of classes and each measure of ``map_distances``: Deng and others 2021 (section 6.4.2) average the l2 distance over
-images and take a small one for a sign that the method restores the picture rather than explains the decision. Guided
-backpropagation and Deconvnet are known for it (Nie, Zhang, Patel 2018; Mahendran and Vedaldi 2016).
+for every pair of classes and each measure of ``map_distances``. Deng and others 2021 (section 6.4.2) average the l2 distance over
+images; a small one is a sign that the method restores the picture rather than explains the decision. Guided backpropagation and
+Deconvnet are known for it (Nie, Zhang, Patel 2018; Mahendran and Vedaldi 2016).
 
-Two classes that a network tells apart by the same pixels (two breeds of dog) rightly have maps alike, so the pair matters: two
-objects in one picture are the clearest test. And a map that changes is not yet right: noise drawn for each class passes.
+Two classes that a network distinguishes by the same pixels (two breeds of dog) rightly have similar maps, so the pair matters: two
+objects in one picture are the clearest test. A map that changes with the class is not necessarily right: noise drawn for each class
+passes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Params:
 
 @dataclass(frozen=True)
 class ClassSensitivity:
-    """``matrices[measure][i, j]``: the measure between the maps of ``targets`` i and j, (K, K) float64, nan where it cannot be told.
+    """``matrices[measure][i, j]``: the measure between the maps of ``targets`` i and j, (K, K) float64, nan where it is not defined.
 
     ``flat``: the targets whose maps are the same everywhere, so that nothing can be compared with them.
     """
@@ -67,7 +68,7 @@ class ClassSensitivity:
         return Distances(**{name: float(self.matrices[name][i, j]) for name in MEASURES})
 
     def over_pairs(self) -> dict[str, float]:
-        """Each measure's mean over all pairs of different classes that can be told; nan where none can."""
+        """Each measure's mean over all pairs of different classes for which it is defined; nan where it is for none."""
         upper = np.triu_indices(len(self.targets), 1)
         return {name: average(self.matrices[name][upper].tolist()).mean for name in MEASURES}
 
@@ -113,24 +114,24 @@ def of_maps(targets: Sequence[Target | PlainTarget], heatmaps: Sequence[np.ndarr
     """``measure`` for maps (H, W) from anywhere, one for each target."""
     prepared = [Prepared(heatmap) for heatmap in heatmaps]
     matrices = {name: np.full((len(prepared), len(prepared)), math.nan) for name in MEASURES}
-    for i, one in enumerate(prepared):
+    for i, first in enumerate(prepared):
         for j in range(i, len(prepared)):
-            found = compare(one, prepared[j])
+            distances = compare(first, prepared[j])
             for name in MEASURES:
-                matrices[name][i, j] = matrices[name][j, i] = getattr(found, name)
+                matrices[name][i, j] = matrices[name][j, i] = getattr(distances, name)
     checked = tuple(map(Target.of, targets))
     return ClassSensitivity(checked, matrices, tuple(target for target, one in zip(checked, prepared, strict=True) if one.flat))
 
 
-def over_images(found: Sequence[ClassSensitivity]) -> SetSensitivity:
-    """The average over images, its standard error, and how many images had no pair that could be told.
+def over_images(results: Sequence[ClassSensitivity]) -> SetSensitivity:
+    """The average over images, its standard error, and how many images had no pair for which it is defined.
 
     An image counts once, however many classes it was explained for: its pairs are not independent of one another.
     """
-    if not found:
+    if not results:
         raise ExplainerError("There is no image to average over: measure at least one.")
-    each = [one.over_pairs() for one in found]
-    return SetSensitivity({name: average([values[name] for values in each]) for name in MEASURES}, len(found))
+    each = [result.over_pairs() for result in results]
+    return SetSensitivity({name: average([values[name] for values in each]) for name in MEASURES}, len(results))
 
 
 def measure_set(explain: Explain, images: Tensor, classes: Sequence[Sequence[Target]],
@@ -143,15 +144,15 @@ def measure_set(explain: Explain, images: Tensor, classes: Sequence[Sequence[Tar
     """
     if len(images) == 0 or len(classes) != len(images):
         raise ExplainerError(f"Every image needs its classes: {len(images)} images came with {len(classes)} lists of classes.")
-    total, done, found = sum(map(len, classes)), 0, []
+    total, done, results = sum(map(len, classes)), 0, []
     for x, targets in zip(images.split(1), classes, strict=True):
         maps = []
         for target in targets:
             maps.append(explain(x, target, None if progress is None else lambda *_: progress(done, total, None)))
             done += 1
             report(progress, done, total)
-        found.append(measure(maps))
-    return over_images(found)
+        results.append(measure(maps))
+    return over_images(results)
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,9 @@ METRIC = Metric(
             Score("l2_unit", "l2, unit maps", "higher", lambda apart: apart.over_pairs()["l2_unit"])),
     citation=Citation("Deng, Zou, Chen, Feng, Du, Hu", "Mutual information preserving back-propagation: learn to invert for "
                         "faithful attribution", "KDD 2021", "section 6.4.2"),
-    idea="How unlike a method's maps of one picture are for different classes. A map that stays the same whatever the class shows the "
-         "picture, not the decision.",
+    idea="How different a method's maps of one picture are for different classes. A map that stays the same whatever the class shows "
+         "the picture, not the decision.",
     equation=r"d(a, b) = \left\lVert \frac{A_a}{\max |A_a|} - \frac{A_b}{\max |A_b|} \right\rVert_2",
-    limits="Classes that are told apart by the same pixels rightly have maps alike. A map that changes is not yet right: noise drawn "
-           "anew for each class scores best of all.",
+    limits="Classes that are distinguished by the same pixels rightly have similar maps. A map that changes is not necessarily right: "
+           "noise that is different for each class scores best of all.",
 )

@@ -34,7 +34,7 @@ from explainers.networks.classifier import Classifier
 from explainers.passes import Passes
 from explainers.progress import Progress
 from explainers.question import Question
-from explainers.resampling import enlarge
+from explainers.resampling import enlarge, size_of
 from explainers.target import PlainTarget, Target
 
 __all__ = ["BASELINES", "ORDERS", "OUTPUTS", "PROTOCOLS", "InsertionDeletion", "Top", "auc", "composites", "measure", "passes"]
@@ -123,7 +123,8 @@ def evaluate(questions: Sequence[Question], params: Params, context: Context) ->
     return _measure(context, questions[0].x, maps_of(questions, context), questions[0].target, params)
 
 
-def _measure(context: Context, x: Tensor, maps: Sequence[Map], target: Target | None, params: Params) -> list[InsertionDeletion]:
+def _measure(context: Context, x: Tensor, maps: Sequence[Map], target: Target | PlainTarget | None,
+             params: Params) -> list[InsertionDeletion]:
     network = context.network
     scene = Scene(network, x, params, context)
     for label in params.labels:
@@ -137,13 +138,13 @@ def _measure(context: Context, x: Tensor, maps: Sequence[Map], target: Target | 
 def passes(network: Classifier, attribution: Map | Sequence[Map], **params: Any) -> Passes:
     """What ``measure`` with these maps and the same settings (protocol, baseline, step, resolution, labels) sends forward."""
     chosen = Params(**params)
-    return chosen.passes([chosen.cells(values, network.input_size).shape for values in listed(attribution)[0]])
+    return chosen.passes([size_of(chosen.cells(values, network.input_size)) for values in listed(attribution)[0]])
 
 
 def passes_of_questions(params: Params, questions: Sequence[Question], maps: Sequence[Attribution]) -> Passes:
     """What ``evaluate`` sends forward. A map that is not there yet is taken to be as fine as the image."""
     size = questions[0].network.input_size
-    shapes = [params.cells(values, size).shape for values in maps]
+    shapes = [size_of(params.cells(values, size)) for values in maps]
     cells = (params.resolution, params.resolution) if params.resolution else size
     return params.passes(shapes + [cells] * (len(questions) - len(maps)))
 
@@ -197,7 +198,7 @@ class Scene:
         if x.ndim != 4 or x.shape[0] != 1 or not torch.isfinite(x).all():
             raise ExplainerError(f"The image must be one of shape (1, C, H, W) with finite values, not {tuple(x.shape)}.")
         self.x = x.detach().to(network.device, torch.float32)
-        self.size = tuple(x.shape[-2:])
+        self.size = size_of(x)
         self.smooth = params.rules.smooth
         self.bases = [self._base(network, name, params, context) for name in distinct(params.baselines)]
 
@@ -214,7 +215,7 @@ class Scene:
 
     def curves(self, ranks: Tensor, params: Params) -> list[Curve]:
         """Insertion, deletion, and with other labels insertion from the lowest attribution on; without their shared ends."""
-        counts = torch.from_numpy(params.counts(tuple(ranks.shape))[1:-1])
+        counts = torch.from_numpy(params.counts(size_of(ranks))[1:-1])
         ranks = ranks.to(self.x.device)
         curves = [Curve(ranks, counts, 0), Curve(ranks, counts, len(self.bases) - 1, removes=True)]
         if params.labels:
@@ -225,7 +226,7 @@ class Scene:
         """(stop - start, C, H, W): what the network sees at these points. Where the mask is 0 or 1 the blend is exact."""
         counts = curve.counts[start:stop].to(curve.ranks.device).view(-1, 1, 1)
         keep = ((curve.ranks >= counts) if curve.removes else (curve.ranks < counts))[:, None].to(self.x.dtype)
-        if tuple(keep.shape[-2:]) != self.size:
+        if size_of(keep) != self.size:
             keep = enlarge(keep, self.size) if self.smooth else F.interpolate(keep, size=self.size, mode="nearest")
         return torch.lerp(self.bases[curve.base], self.x, keep)
 
@@ -304,7 +305,8 @@ class Answers:
 
 
 def _result(answers: Answers, params: Params, curves: Sequence[Curve], places: Sequence[Tensor]) -> InsertionDeletion:
-    shape = tuple(curves[0].ranks.shape)
+    assert answers.target is not None  # the first batch of answers sets it
+    shape = size_of(curves[0].ranks)
     fractions = params.counts(shape) / (shape[0] * shape[1])
     cim = None
     if params.labels:

@@ -110,7 +110,8 @@ def measure(attribution: Map | Sequence[Map], region: np.ndarray, tolerance: flo
 
 def _measure(values: np.ndarray, region: np.ndarray, grown: np.ndarray, tolerance: float, scaled: bool) -> Localisation:
     order = np.argsort(-values, axis=None, kind="stable")
-    highest = tuple(int(place) for place in np.unravel_index(order[0], values.shape))
+    row, column = np.unravel_index(order[0], values.shape)
+    highest = int(row), int(column)
     positive = np.maximum(values, 0)
     total, area = positive.sum(), float(region.mean())
     heat = positive / (positive.max() or 1.0) if scaled else values

@@ -12,7 +12,7 @@ from explainers.attribution import Attribution
 from explainers.context import Context
 from explainers.errors import ExplainerError
 from explainers.question import Question
-from explainers.resampling import resample
+from explainers.resampling import resample, size_of
 from explainers.target import PlainTarget, Target
 
 Map = Attribution | np.ndarray | Tensor
@@ -29,7 +29,7 @@ def signed_map(given: Map, size: tuple[int, int] | None = None) -> np.ndarray:
     Raises ExplainerError for an array that is not (h, w) or not finite.
     """
     if isinstance(given, Attribution):
-        return given.heatmap(size or tuple(given.native.shape[-2:]))
+        return given.heatmap(size or size_of(given.native))
     flat = torch.as_tensor(given).detach().to("cpu", torch.float32)
     if flat.ndim != 2 or not flat.numel():
         raise ExplainerError(f"A map must be an Attribution or an array (h, w), not one of shape {tuple(flat.shape)}: "
@@ -51,11 +51,11 @@ def magnitude_map(given: Map, size: tuple[int, int] | None = None) -> np.ndarray
 
 def listed(given: Map | Sequence[Map]) -> tuple[list[Map], bool]:
     """The maps as a list, and whether they came as one. Raises ExplainerError for an empty list."""
-    several = isinstance(given, (list, tuple))
-    maps = list(given) if several else [given]
-    if not maps:
+    if not isinstance(given, Sequence):
+        return [given], False
+    if not given:
         raise ExplainerError("There is no map to measure: give at least one.")
-    return maps, several
+    return list(given), True
 
 
 def explained_target(maps: Sequence[Map], target: Target | PlainTarget | None) -> Target | PlainTarget | None:

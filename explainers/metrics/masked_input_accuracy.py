@@ -42,7 +42,7 @@ class Params:
     """Whose maps become the masks, and how many masks."""
 
     base: str = choice("gradient_x_sign", *ONE_PASS_BASES, label="Base method", help="The method whose map becomes the mask.")
-    iterations: int = integer(10, low=1, high=100, label="Masks", help="How many masks are laid over each image, one after the other.")
+    iterations: int = integer(10, low=0, high=100, label="Masks", help="How many masks are laid over each image, one after the other.")
 
 
 def measure(network: Classifier, images: Tensor, labels: Tensor, base: str = "gradient_x_sign", iterations: int = 10,

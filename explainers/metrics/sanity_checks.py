@@ -1,15 +1,17 @@
-r"""Does the map follow the weights? The parameter-randomisation test: draw weights anew, explain again, compare the maps.
+r"""Does the map follow the weights? The parameter-randomisation test: randomise weights, explain again, compare the maps.
 
-    s_k = similarity( A(x; w),  A(x; w with the weights of stages 1 ... k drawn anew) ),     stage 1 the last layer
+    s_k = similarity( A(x; w),  A(x; w with the weights of stages 1 ... k randomised) ),     stage 1 the last layer
 
-for the class that the intact network predicts, or another that stays the same throughout. A map that depends on what the network
-has learned changes when the learning is gone; one that stays shows the picture, or the architecture, and not the decision.
-``cascading`` goes from the last layer down, each stage on top of those before; ``independent`` draws one stage at a time and leaves
-the others as they are; ``last_layer`` does only the first. The similarities are those of ``map_distances``: SSIM, Spearman's rank
-correlation of the signed maps and of their magnitudes, and the correlation of histograms of oriented gradients.
+for the class that the network with trained weights predicts, or another that stays the same throughout. A map that depends on what
+the network has learned changes when the weights are randomised; one that stays the same shows the picture or the architecture, not
+the decision. ``cascading`` goes from the last layer down, each stage on top of those before; ``independent`` randomises one stage at
+a time and leaves the others as they are; ``last_layer`` randomises only the first stage. The similarities are those of
+``map_distances``: SSIM, Spearman's rank correlation of the signed maps and of their magnitudes, and the correlation of histograms of
+oriented gradients.
 
-The whole method runs on the randomised network, what it fits included. How far the predictions moved is measured beside: where they
-did not, a map has no reason to. The same map is no proof of a bad method, nor another map of a good one: noise passes this test.
+The whole method runs on the randomised network, including the statistics that it fits. How far the predictions moved is measured as
+well, because where they did not change, the map need not change either. An unchanged map does not prove a method bad, nor a changed
+one good: noise passes this test.
 
 Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim 2018, section 3; the last layer alone as by Ruiz, Agudo and Moreno-Noguer for DMBP.
 """
@@ -19,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,21 +55,22 @@ GetOrCompute = Callable[[str, Sequence[Any], Callable[[], Any]], Any]
 
 @dataclass(frozen=True)
 class Params:
-    """Which weights are re-initialised, in what order, and how."""
+    """Which weights are randomised, in what order, and how."""
 
     mode: str = choice("cascading", *MODES, label="Weights", help=(
         "cascading: from the last layer down, each stage on top of those before. independent: one stage at a time. last_layer: only "
         "the first of the stages."))
-    how: str = choice("reinitialise", *WAYS, label="Drawn from", help=(
+    how: str = choice("reinitialise", *WAYS, label="New values", help=(
         "reinitialise: as a layer starts before training. permute: each tensor's own values in another order. normal: a normal "
         "distribution with the spread of the tensor's values."))
-    stages: int = integer(8, low=1, high=100, label="Stages at most", help="Layers are grouped into this many stages, blocks kept whole.")
-    draw_seed: int = integer(0, low=0, high=2**31 - 1, label="Seed of the draw", help="The same seed draws the same weights.")
+    stages: int = integer(8, low=1, high=100, label="Stages at most", help=(
+        "Layers are grouped into this many stages, blocks kept whole."))
+    draw_seed: int = integer(0, low=0, high=2**31 - 1, label="Seed of the weights", help="The same seed draws the same weights.")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One step of a check: the ``stages`` that are drawn anew together, and the ``title`` of the one that is new in it."""
+    """One step of a check: the ``stages`` that are randomised together, and the ``title`` of the stage that this step adds."""
 
     title: str
     stages: tuple[Stage, ...]
@@ -76,8 +78,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the change did to the predictions. ``probability``: of the target, of its first class for a contrast. ``rank``:
-    Spearman's correlation of the logits before and after, nan where they are all the same."""
+    """How a change of the weights moved the predictions of one image.
+
+    probability: of the target, for a contrast of its first class. rank: Spearman's correlation of the logits before and after, nan
+    where they are all equal. top: the most probable class.
+    """
 
     probability_before: float
     probability: float
@@ -87,13 +92,13 @@ class Predictions:
 
     @property
     def changed(self) -> bool:
-        """Whether the first choice is another class."""
+        """Whether another class is the most probable one."""
         return self.top != self.top_before
 
 
 @dataclass(frozen=True)
 class Step:
-    """One map after a change. ``heatmap`` (H, W) float32, signed, at the input's resolution; ``flags`` as the map's own."""
+    """The map after a change. ``heatmap``: (H, W) float32, signed, at the input's resolution. ``flags``: those of the map."""
 
     title: str
     distances: Distances
@@ -104,7 +109,7 @@ class Step:
 
 @dataclass(frozen=True)
 class SanityCheck:
-    """The map of the intact network, and one step a change."""
+    """The map with trained weights, (H, W) like those of the steps, and one step for each change."""
 
     mode: str
     how: str
@@ -118,33 +123,32 @@ def schedule(network: Classifier, mode: str = "cascading", wanted: int = 8) -> t
     """The changes of a check, in order, with at most ``wanted`` stages. Raises ExplainerError."""
     if mode not in MODES:
         raise ParameterError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}.")
-    found = stages(network, _MOST_STAGES if mode == "last_layer" else wanted)
+    parts = stages(network, _MOST_STAGES if mode == "last_layer" else wanted)
     if mode == "last_layer":
-        return (Change(found[0].title, found[:1]),)
-    first = 0 if mode == "cascading" else None
-    return tuple(Change(stage.title, found[first if first is not None else at:at + 1]) for at, stage in enumerate(found))
+        return (Change(parts[0].title, parts[:1]),)
+    return tuple(Change(stage.title, parts[0 if mode == "cascading" else at:at + 1]) for at, stage in enumerate(parts))
 
 
 def predictions(network: Classifier, other: Classifier, x: Tensor, target: Target) -> Predictions:
-    """How far the predictions of one image (1, C, H, W) are from the intact ``network``'s; one forward pass each."""
+    """How the predictions of one image (1, C, H, W) by ``other`` differ from those by ``network``; one forward pass each."""
     with torch.inference_mode():
-        logits = [one.logits(x)[0].float().cpu() for one in (network, other)]
-    before, after = (one.softmax(0) for one in logits)
+        logits, moved = (each.logits(x)[0].float().cpu() for each in (network, other))
+    before, after = logits.softmax(0), moved.softmax(0)
     index = target.first
-    finite = all(bool(one.isfinite().all()) for one in logits)
-    rank = map_distances.rank(*(one.numpy()[None] for one in logits)) if finite else math.nan
+    finite = bool(logits.isfinite().all() and moved.isfinite().all())
+    rank = map_distances.rank(logits.numpy()[None], moved.numpy()[None]) if finite else math.nan
     return Predictions(float(before[index]), float(after[index]), rank, int(before.argmax()), int(after.argmax()))
 
 
 def step(title: str, before: np.ndarray | Prepared, after: Attribution, moved: Predictions) -> Step:
-    """One step from the intact network's map (H, W) and the map on the randomised one."""
+    """The step that follows from the map (H, W) with trained weights and the map on the randomised network."""
     heatmap = after.heatmap()
     return Step(title, map_distances.compare(before, heatmap), moved, heatmap, after.flags)
 
 
 def steps(network: Classifier, x: Tensor, explain: Explain, changes: Sequence[Change], *, target: Target | PlainTarget | None = None,
           how: str = "reinitialise", seed: int = 0, original: Attribution | None = None) -> Iterator[Step]:
-    """One step a change, as soon as its map is there. ``original``: the intact network's map, where it is known."""
+    """One step for each change, as soon as its map is there. ``original``: the map with trained weights, where it is known."""
     target = network.target(x, target)
     before = original or explain(network, x, target)
     prepared = Prepared(before.heatmap())
@@ -156,7 +160,7 @@ def steps(network: Classifier, x: Tensor, explain: Explain, changes: Sequence[Ch
 
 @dataclass(frozen=True)
 class StepQuestion:
-    """One step of a check, ready to be run: the question to the intact network, and the change after which it is asked again.
+    """One step of a check, ready to be run: a question with trained weights, and the change after which it is asked again.
 
     how: one of ``randomised.WAYS``. seed: of the new weights.
     """
@@ -176,34 +180,35 @@ class StepQuestion:
         """All that decides the step, except its title: the key's parts for ``Engine.lookup_computed(STEP, parts)``."""
         return METRIC.version, self.question, *self.weights
 
-    def run(self, explain: Callable[[Question], Attribution], get_or_compute: GetOrCompute, original: Prepared | None = None) -> Step:
+    def changed_network(self) -> Classifier:
+        """The network with the change's weights drawn anew."""
+        return randomised(self.question.network, self.change.stages, self.how, self.seed)
+
+    def run(self, explain: Callable[[Question], Attribution], get_or_compute: GetOrCompute,
+            changed: Callable[[], Classifier] | None = None) -> Step:
         """The step, from the cache if it is known. explain, get_or_compute: those of an engine or of a context.
 
-        original: the intact network's map, if the caller has it; else it is explained first. Raises ExplainerError, Cancelled.
+        changed: gives ``changed_network()``, where the caller keeps it for several methods. Raises ExplainerError, Cancelled.
         """
-        return self.titled(get_or_compute(STEP, self.parts, lambda: self._compute(explain, get_or_compute, original)))
+        return self.titled(get_or_compute(STEP, self.parts, lambda: self._compute(explain, get_or_compute, changed)))
 
     def titled(self, step: Step) -> Step:
         """A step from the cache with this change's title: stages that are grouped otherwise may hold the same weights."""
         return replace(step, title=self.change.title)
 
-    def _compute(self, explain: Callable[[Question], Attribution], get_or_compute: GetOrCompute, original: Prepared | None) -> Step:
+    def _compute(self, explain: Callable[[Question], Attribution], get_or_compute: GetOrCompute,
+                 changed: Callable[[], Classifier] | None) -> Step:
         question = self.question
-        before = original or Prepared(explain(question).heatmap())
-        other = _randomised(question.network, *self.weights)
+        before = explain(question).heatmap()
+        other = (changed or self.changed_network)()
         after = explain(replace(question, network=other))
         moved = get_or_compute(PREDICTIONS, (METRIC.version, question.network, question.image_digest, question.target, *self.weights),
                                lambda: predictions(question.network, other, question.x, question.target))
         return step(self.change.title, before, after, moved)
 
 
-@lru_cache(maxsize=1)  # several methods are asked about one changed network in turn; each is as large as the network itself
-def _randomised(network: Classifier, parameters: tuple[str, ...], how: str, seed: int) -> Classifier:
-    return randomised(network, (Stage("", parameters),), how, seed)
-
-
 def evaluate(questions: Sequence[Question], params: Params, context: Context) -> list[SanityCheck]:
-    """The test for each question: its method, settings and seed on the intact and on the randomised networks."""
+    """The test for each question: its method, settings and seed with trained weights and on the randomised networks."""
     return [_evaluate_one(question, params, context.part(number, number + 1, len(questions)))
             for number, question in enumerate(questions)]
 
@@ -211,15 +216,18 @@ def evaluate(questions: Sequence[Question], params: Params, context: Context) ->
 def _evaluate_one(question: Question, params: Params, context: Context) -> SanityCheck:
     changes = schedule(question.network, params.mode, params.stages)
     parts = [context.part(number, number + 1, len(changes) + 1) for number in range(len(changes) + 1)]
-    heatmap = parts[0].explain(question).heatmap()
-    original = Prepared(heatmap)
-    steps = [StepQuestion(question, change, params.how, params.draw_seed).run(part.explain, context.get_or_compute, original)
-             for change, part in zip(changes, parts[1:], strict=True)]
-    return SanityCheck(params.mode, params.how, params.draw_seed, question.target, heatmap, tuple(steps))
+    original = parts[0].explain(question)
+    steps = []
+    for change, part in zip(changes, parts[1:], strict=True):
+        def explain(asked: Question, part: Context = part) -> Attribution:
+            return original if asked is question else part.explain(asked)
+
+        steps.append(StepQuestion(question, change, params.how, params.draw_seed).run(explain, context.get_or_compute))
+    return SanityCheck(params.mode, params.how, params.draw_seed, question.target, original.heatmap(), tuple(steps))
 
 
 def passes_of_questions(params: Params, questions: Sequence[Question], maps: Sequence[Attribution]) -> Passes:
-    """Two images a change: the predictions of the intact and of the randomised network."""
+    """Two images for each change: the predictions before and after it."""
     return Passes(forward=2 * sum(len(schedule(question.network, params.mode, params.stages)) for question in questions))
 
 
@@ -227,9 +235,9 @@ def measure(network: Classifier, x: Tensor, explain: Explain, *, target: Target 
             how: str = "reinitialise", stages: int = 8, seed: int = 0, progress: Progress | None = None) -> SanityCheck:
     """The parameter-randomisation test of one method on one image (1, C, H, W), preprocessed.
 
-    explain: ``explain(network, x, target)`` gives an Attribution; it is called for the intact network and for every change, on a
-    classifier of its own. target: None for the intact network's top-1 class. how: ``randomised.WAYS``. seed: of the weights that are
-    drawn, not of the method. It costs the method once more than there are changes, fits included, and two forward passes a change.
+    explain: ``explain(network, x, target)`` gives an Attribution; it is called with trained weights and after every change, on
+    a classifier of its own. target: None for the network's top-1 class. how: ``randomised.WAYS``. seed: of the new weights, not of the
+    method. The method runs once more than there are changes, fits included; each change costs two forward passes as well.
     Raises ExplainerError, Cancelled.
     """
     changes = schedule(network, mode, stages)
@@ -237,71 +245,74 @@ def measure(network: Classifier, x: Tensor, explain: Explain, *, target: Target 
     report(progress, 0, len(changes) + 1)
     original = explain(network, x, target)
     report(progress, 1, len(changes) + 1)
-    found = []
-    for one in steps(network, x, explain, changes, target=target, how=how, seed=seed, original=original):
-        found.append(one)
-        report(progress, len(found) + 1, len(changes) + 1)
-    return SanityCheck(mode, how, seed, target, original.heatmap(), tuple(found))
+    made = []
+    for each in steps(network, x, explain, changes, target=target, how=how, seed=seed, original=original):
+        made.append(each)
+        report(progress, len(made) + 1, len(changes) + 1)
+    return SanityCheck(mode, how, seed, target, original.heatmap(), tuple(made))
 
 
-def verdict(found: Sequence[Step], mode: str = "cascading") -> str:
-    """What the steps say, in words with their numbers. Raises ExplainerError for no steps."""
-    if not found:
+def verdict(steps: Sequence[Step], mode: str = "cascading") -> str:
+    """What the steps show, in words with their numbers. Raises ExplainerError for no steps."""
+    if not steps:
         raise ExplainerError("There is no step to judge: run the check first.")
     if mode == "independent":
-        return _by_stage(found)
-    head = _at_the_head(found[0])
-    if mode == "last_layer" or len(found) == 1:
+        return _by_stage(steps)
+    head = _at_the_head(steps[0])
+    if mode == "last_layer" or len(steps) == 1:
         return head
-    return f"{head} {_at_the_end(found[-1], len(found))}"
+    return f"{head} {_at_the_end(steps[-1], len(steps))}"
 
 
-def likeness(distances: Distances) -> float:
-    """The mean of SSIM and both rank correlations, of those that can be told; nan where none can."""
-    told = [value for value in (distances.ssim, distances.rank, distances.rank_absolute) if not math.isnan(value)]
-    return sum(told) / len(told) if told else math.nan
+def similarity(distances: Distances) -> float:
+    """The mean of SSIM and both rank correlations, of those that are defined; nan where none is."""
+    values = _defined(distances)
+    return sum(values) / len(values) if values else math.nan
 
 
 def stays(distances: Distances) -> bool:
-    """Whether it is the same map: SSIM and both rank correlations above ``KEPT``, as far as they can be told."""
-    told = [value for value in (distances.ssim, distances.rank, distances.rank_absolute) if not math.isnan(value)]
-    return bool(told) and min(told) > KEPT
+    """Whether it is the same map: SSIM and both rank correlations above ``KEPT``, as far as they are defined."""
+    return min(_defined(distances), default=0.0) > KEPT
+
+
+def _defined(distances: Distances) -> list[float]:
+    return [value for value in (distances.ssim, distances.rank, distances.rank_absolute) if not math.isnan(value)]
 
 
 def _at_the_head(step: Step) -> str:
-    alike, numbers = likeness(step.distances), _numbers(step.distances)
-    if math.isnan(alike):
-        return f"With the last layer drawn anew, the maps cannot be compared: {_why(step)}."
+    value, numbers = similarity(step.distances), _numbers(step.distances)
+    if math.isnan(value):
+        return f"With the last layer randomised, the maps cannot be compared: {_why(step)}."
     if stays(step.distances):
         if step.predictions.rank > KEPT:
             return f"Without the last layer's weights the map stays ({numbers}), and so do the predictions{_moved(step)}: no verdict."
         return f"It does not follow the last layer's weights: without them the map stays as it was ({numbers}){_moved(step)}."
-    word = "It hardly follows" if alike > NEARLY else "It follows" if alike < LOST else "It follows in part"
+    word = "It hardly follows" if value > NEARLY else "It follows" if value < LOST else "It follows in part"
     return f"{word} the last layer's weights: without them the map changes ({numbers}){_moved(step)}."
 
 
 def _at_the_end(step: Step, count: int) -> str:
-    alike, numbers = likeness(step.distances), _numbers(step.distances)
-    start = f"With all {count} stages drawn anew"
-    if math.isnan(alike):
+    value, numbers = similarity(step.distances), _numbers(step.distances)
+    start = f"With all {count} stages randomised"
+    if math.isnan(value):
         return f"{start}, the maps cannot be compared: {_why(step)}."
     if stays(step.distances):
         return f"{start} it is still the same map ({numbers}): nothing in it was learned."
-    if alike < LOST:
+    if value < LOST:
         return f"{start}, little of it is left ({numbers})."
-    return f"{start}, {'most' if alike > NEARLY else 'much'} of it is still there ({numbers}): that part was not learned."
+    return f"{start}, {'most' if value > NEARLY else 'much'} of it is still there ({numbers}): that part was not learned."
 
 
-def _by_stage(found: Sequence[Step]) -> str:
-    told = [step for step in found if not math.isnan(likeness(step.distances))]
-    if not told:
-        return f"The maps cannot be compared: {_why(found[0])}."
-    least = min(told, key=lambda step: likeness(step.distances))
-    unmoved = [step.title for step in told if stays(step.distances)]
-    one = f"It changes the most without the weights of: {least.title} ({_numbers(least.distances)})."
+def _by_stage(steps: Sequence[Step]) -> str:
+    comparable = [step for step in steps if not math.isnan(similarity(step.distances))]
+    if not comparable:
+        return f"The maps cannot be compared: {_why(steps[0])}."
+    least = min(comparable, key=lambda step: similarity(step.distances))
+    unmoved = [step.title for step in comparable if stays(step.distances)]
+    most = f"It changes the most without the weights of: {least.title} ({_numbers(least.distances)})."
     if not unmoved:
-        return f"{one} No stage leaves it as it was."
-    return f"{one} It does not follow the weights of: {', '.join(unmoved)}."
+        return f"{most} No stage leaves it as it was."
+    return f"{most} It does not follow the weights of: {', '.join(unmoved)}."
 
 
 def _numbers(distances: Distances) -> str:
@@ -311,10 +322,10 @@ def _numbers(distances: Distances) -> str:
 
 def _moved(step: Step) -> str:
     moved = step.predictions
-    return f", while the class's probability goes from {_share(moved.probability_before)} to {_share(moved.probability)}"
+    return f", while the class's probability goes from {_percent(moved.probability_before)} to {_percent(moved.probability)}"
 
 
-def _share(value: float) -> str:
+def _percent(value: float) -> str:
     return f"{100 * value:.1f} %" if value >= 0.0005 else "below 0.1 %"
 
 
@@ -330,9 +341,9 @@ METRIC = Metric(
             Score("rank", "Rank correlation after the last change", "lower", lambda check: check.steps[-1].distances.rank)),
     citation=Citation("Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim", "Sanity checks for saliency maps", "NeurIPS 2018",
                         "section 3"),
-    idea="Draws the network's weights anew, from the last layer down, and explains again. A map that stays as it was does not show "
+    idea="Randomises the network's weights, from the last layer down, and explains again. A map that stays as it was does not show "
          "what the network has learned. Lower similarity is better.",
     equation=r"s_k = \mathrm{sim}\big(A(x; w),\, A(x; \tilde w_{1 \dots k}, w_{k+1 \dots})\big)",
-    limits="Noise passes it, and so does any unstable map. SSIM and HOG see the picture's edges in both maps as likeness; compare "
+    limits="Noise passes it, and so does any unstable map. SSIM and HOG count the picture's edges in both maps as similarity; compare "
            "with the edge control.",
 )

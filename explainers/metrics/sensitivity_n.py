@@ -42,6 +42,7 @@ from explainers.parameters import checked, choice, integer, other
 from explainers.passes import Passes
 from explainers.progress import Progress
 from explainers.question import Question
+from explainers.resampling import size_of
 from explainers.target import PlainTarget, Target
 
 OUTPUTS = ("logit", "softmax")
@@ -145,7 +146,7 @@ def measure(network: Classifier, x: Tensor, attributions: Map | Sequence[Map], t
     Cancelled.
     """
     given, several = listed(attributions)
-    maps = [signed_map(values, tuple(x.shape[-2:])) for values in given]
+    maps = [signed_map(values, size_of(x)) for values in given]
     removals = remove(network, x, explained_target(given, target), counts, masks, output, baseline, tile, seed, progress)
     results = correlate(removals, maps)
     return results if several else results[0]
@@ -170,7 +171,7 @@ def remove(network: Classifier, x: Tensor, target: Target | PlainTarget | None =
 def evaluate(questions: Sequence[Question], params: Params, context: Context) -> list[SensitivityN]:
     """The correlations of the maps of questions about one network, image and target, all with the same masks."""
     first = questions[0]
-    maps = [signed_map(attribution, tuple(first.x.shape[-2:])) for attribution in maps_of(questions, context)]
+    maps = [signed_map(attribution, size_of(first.x)) for attribution in maps_of(questions, context)]
     removals = context.stored(stored(params, first), lambda: _remove(context, first.x, first.target, params))
     return correlate(removals, maps)
 
@@ -187,7 +188,7 @@ def passes_of_questions(params: Params, questions: Sequence[Question], maps: Seq
 
 def _remove(context: Context, x: Tensor, target: Target, params: Params) -> Removals:
     view, seed, masks, tile, output = context.network, context.seed, params.masks, params.tile, params.output
-    size = tuple(x.shape[-2:])
+    size = size_of(x)
     counts = _counts(params, size)
     grid = _grid(size, tile)
     pixels = grid[0] * grid[1]
@@ -265,7 +266,7 @@ def _grid(size: tuple[int, int], tile: int) -> tuple[int, int]:
 
 def _tiled(values: Tensor, tile: int) -> Tensor:
     """(maps, H, W) to (maps, rows, columns): the sum over each tile."""
-    rows, columns = _grid(tuple(values.shape[1:]), tile)
+    rows, columns = _grid(size_of(values), tile)
     whole = F.pad(values, (0, columns * tile - values.shape[2], 0, rows * tile - values.shape[1]))
     return whole.view(-1, rows, tile, columns, tile).sum((2, 4))
 
@@ -273,8 +274,8 @@ def _tiled(values: Tensor, tile: int) -> Tensor:
 def _draw(seed: int, pixels: int, counts: int, masks: int) -> tuple[Tensor, Tensor]:
     """The random masks: (masks, pixels) ranks of the pixels in one random order a mask, (counts, masks) first rank of each n.
 
-    The mask of n pixels takes the n ranks from its start on, and continues at rank 0 after the last one. That is a uniform draw without
-    replacement and independent from mask to mask, so one order can serve all n.
+    The mask of n pixels takes the n ranks from its start on, and continues at rank 0 after the last one. That is a uniform draw
+    without replacement and independent from mask to mask, so one order can serve all n.
     """
     orders = seeded(seed, _ORDERS)
     ranks = torch.stack([torch.randperm(pixels, generator=orders).int() for _ in range(masks)])

@@ -1,1 +1,1 @@
-"""What a classifier is, and the families of networks that can become one."""
+"""Classifiers, and the families of networks that they can be made of."""

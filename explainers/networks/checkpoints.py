@@ -1,8 +1,8 @@
-"""A person's own weights, read without running a line of their code, and put into a network that they fit.
+"""A person's own weights: read without running any code from the file, and loaded into the network that they belong to.
 
-``name.safetensors`` (or a ``.pth`` that holds tensors only) stands beside ``name.json``, its card. What a file is
-says its content, not its name. A checkpoint that is damaged, holds code, is not finite or belongs to another
-architecture is refused with one sentence: half-loaded weights would give maps that look like any other.
+The weights ``name.safetensors`` (or a ``.pth`` that holds only tensors) come with ``name.json``, the card. The kind of a file is
+recognised by its content, not by its name. A checkpoint that is damaged, needs code, is not finite or belongs to another
+architecture is refused with one sentence, because maps of half-loaded weights could not be told from others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -30,21 +30,22 @@ MAX_FILE_BYTES = 4 * 10**9
 MAX_CARD_BYTES = 10**7
 MAX_CATEGORIES = 100_000
 MAX_SIDE = 2048
-# A few bytes may claim any number of values (an expanded tensor, one tensor under many names, a compressed zip).
+# Tensors may take at most this many times the bytes of their file: a few bytes can describe any number of values (an expanded
+# tensor, one tensor under many names, a compressed zip).
 MAX_GROWTH = 8
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's
-LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6: a pickle of this magic number
+LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # files of torch.save before 1.6 begin with this pickled number
 
 
 class CheckpointError(ExplainerError):
-    """Weights or a card that cannot be used; the message is one sentence with the cause and the cure."""
+    """Weights or a card that cannot be used; the message is one sentence that says why and what to do."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the file of weights does not say. num_classes is None where the card leaves it to the weights."""
+    """What a file of weights does not tell about its network. num_classes: None to take it from the weights."""
 
     architecture: str
     num_classes: int | None = None
@@ -60,11 +61,11 @@ class ModelCard:
 
 
 def read_weights(source: str | Path | bytes, filename: str = "") -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a ``weights_only`` .pth, by name: CPU, real ones float32 and finite.
+    """The tensors of a .safetensors file, or of a .pth that holds only tensors, by name: on the CPU, real ones finite float32.
 
-    source: a path or the file's bytes. filename: what to call bytes in a message; it is never opened. A
-    ``{'state_dict': ...}`` or ``{'model': ...}`` around the tensors and a ``module.`` before their names are removed;
-    integer tensors (counters, indices) keep their type. Raises CheckpointError for everything else.
+    source: a path or the file's bytes. filename: the name for messages, where bytes are given; it is never opened. A
+    ``{'state_dict': ...}`` or ``{'model': ...}`` around the tensors and a ``module.`` before their names are removed. Integer
+    tensors (counters, indices) keep their type. Raises CheckpointError for everything else.
     """
     name = _spoken(filename if isinstance(source, bytes) else filename or str(source))
     data = source if isinstance(source, bytes) else _file_bytes(source, name, MAX_FILE_BYTES)
@@ -78,7 +79,7 @@ def read_weights(source: str | Path | bytes, filename: str = "") -> dict[str, Te
 
 
 def _parsed(data: bytes, name: str) -> object:
-    """Whatever the file holds, by its first bytes."""
+    """The content of the file, which is read as its first bytes tell."""
     if data.startswith(b"PK\x03\x04"):
         _inspect_zip(data, name)
         return _torch_load(data, name)
@@ -90,14 +91,14 @@ def _parsed(data: bytes, name: str) -> object:
         raise CheckpointError(f"{name} is only a Git LFS pointer; fetch the file itself with 'git lfs pull'.")
     if data[8:9] == b"{":
         try:
-            return dict(sorted(safetensors.torch.load(data).items()))  # else in another order each time
+            return dict(sorted(safetensors.torch.load(data).items()))  # sorted, because the order differs from load to load
         except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(_damaged(name)) from error
     raise CheckpointError(_not_a_checkpoint(name))
 
 
 def _inspect_zip(data: bytes, name: str) -> None:
-    """Refuse what torch.load would execute, inflate or misread. torch itself stores without compression."""
+    """Refuse archives that hold code, are compressed (torch.save does not compress) or are damaged."""
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = archive.infolist()
@@ -121,11 +122,11 @@ def _torch_load(data: bytes, name: str) -> object:
         return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         needed = re.search(r"GLOBAL ([\w.]+)", str(error))
-        cut = data.startswith(LEGACY_TORCH) and stream.tell() == len(data)  # half a name is not on torch's list either
+        cut = data.startswith(LEGACY_TORCH) and stream.tell() == len(data)  # a name cut off at the end is not on torch's list either
         if cut or (needed is None and "Unsupported" not in str(error)):
             raise CheckpointError(_damaged(name)) from error
         raise CheckpointError(_needs_code(name, f"it uses {needed[1]}" if needed else "it builds objects")) from error
-    except Exception as error:  # the parser stumbles in many ways: EOFError, RuntimeError, KeyError, struct.error ...
+    except Exception as error:  # the parser raises many kinds: EOFError, RuntimeError, KeyError, struct.error ...
         raise CheckpointError(_damaged(name)) from error
 
 
@@ -138,10 +139,8 @@ def _unwrapped(content: object, name: str) -> dict[str, Any]:
         raise CheckpointError(f"{name} holds no tensors; save model.state_dict().")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{name} holds {_shown(key)} of type {type(value).__name__}, which is not a tensor; "
-                "save model.state_dict() alone."
-            )
+            raise CheckpointError(f"{name} holds {_shown(key)} of type {type(value).__name__}, which is not a tensor; "
+                                  "save model.state_dict() alone.")
     return dict(content)
 
 
@@ -155,18 +154,15 @@ def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _refuse_growth(weights: dict[str, Tensor], file_bytes: int, name: str) -> None:
     claimed = 4 * sum(tensor.numel() for tensor in weights.values())
     if claimed > MAX_GROWTH * file_bytes:
-        raise CheckpointError(
-            f"{name} claims {claimed / 1e9:.3g} GB of weights in a file of {file_bytes / 1e9:.3g} GB; save it again."
-        )
+        raise CheckpointError(f"{name} claims {claimed / 1e9:.3g} GB of weights in a file of {file_bytes / 1e9:.3g} GB; "
+                              "save it again.")
 
 
 def _plain(key: str, tensor: Tensor, name: str) -> Tensor:
-    """Dense, on the CPU, detached; real numbers as float32."""
+    """The tensor, detached and contiguous, real numbers as float32. Raises CheckpointError for one that is not dense."""
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
-        raise CheckpointError(
-            f"{name} stores {_shown(key)} in a special form (sparse, quantised, complex or without data); "
-            "save it as ordinary float32 numbers."
-        )
+        raise CheckpointError(f"{name} stores {_shown(key)} in a special form (sparse, quantised, complex or without data); "
+                              "save it as ordinary float32 numbers.")
     tensor = tensor.detach()
     return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).contiguous()
 
@@ -178,38 +174,32 @@ def _refuse_non_finite(weights: dict[str, Tensor], name: str) -> None:
         first, size = bad[0], weights[bad[0]].numel()
         raise CheckpointError(
             f"{name} is NaN or infinite in {counts[first]} of the {size} values of {_shown(first)} ({len(bad)} of "
-            f"{len(weights)} tensors are affected); its training diverged, so use an earlier checkpoint."
-        )
+            f"{len(weights)} tensors are affected); its training diverged, so use an earlier checkpoint.")
 
 
 # Putting weights into a network
 
 
 def fit(module: nn.Module, weights: Mapping[str, Tensor], architecture: str) -> None:
-    """Load ``weights`` into ``module``, every tensor of both accounted for.
+    """Load ``weights`` into ``module``, whose tensors must have the same names and shapes.
 
-    Raises CheckpointError that names the first missing, unexpected and wrongly-shaped tensor, if any; the module
-    may then be half loaded and must be thrown away.
+    Raises CheckpointError that names the first missing, the first unexpected and the first wrongly shaped tensor. The module may
+    then be partly loaded and must not be used.
     """
     weights = _torchvision_names(weights, architecture)
     own = module.state_dict()
     shapes = [key for key, tensor in weights.items() if key in own and tensor.shape != own[key].shape]
-    known = {key: tensor for key, tensor in weights.items() if key not in shapes}
+    fitting = {key: tensor for key, tensor in weights.items() if key not in shapes}
     try:
-        outcome = module.load_state_dict(known, strict=False)  # modules themselves translate old names
-    except RuntimeError as error:  # a shape that only became comparable after such a translation
+        outcome = module.load_state_dict(fitting, strict=False)  # some modules translate old names while they load
+    except RuntimeError as error:  # a wrong shape under a name that was translated
         raise CheckpointError(f"The weights do not fit {_plain_word(architecture)}; check the model's card.") from error
     missing = [key for key in outcome.missing_keys if key not in shapes]
-    faults = [
-        *_fault(missing, lambda key: "is missing"),
-        *_fault(outcome.unexpected_keys, lambda key: "is unexpected"),
-        *_fault(shapes, lambda key: f"is {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}"),
-    ]
+    faults = _fault(missing, lambda key: "is missing") + _fault(outcome.unexpected_keys, lambda key: "is unexpected")
+    faults += _fault(shapes, lambda key: f"is {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}")
     if faults:
-        raise CheckpointError(
-            f"The weights do not fit {_plain_word(architecture)}: {', '.join(faults)}; check the architecture and the "
-            "number of classes in the model's card."
-        )
+        raise CheckpointError(f"The weights do not fit {_plain_word(architecture)}: {', '.join(faults)}; check the architecture and "
+                              "the number of classes in the model's card.")
 
 
 def num_classes(weights: Mapping[str, Tensor], module: nn.Module) -> int:
@@ -224,23 +214,22 @@ def num_classes(weights: Mapping[str, Tensor], module: nn.Module) -> int:
     head = f"{layers[-1]}.weight"
     if head not in weights or weights[head].ndim < 2:
         raise CheckpointError(
-            f"The weights have no head {_shown(head)}, so they belong to another architecture; check the model's card."
-        )
+            f"The weights have no head {_shown(head)}, so they belong to another architecture; check the model's card.")
     return weights[head].shape[0]
 
 
 def _torchvision_names(weights: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]:
-    """torchvision's own DenseNet files say ``norm.1`` where its networks say ``norm1``; it renames them on loading."""
+    """The names of the network: torchvision's DenseNet files have ``norm.1`` for ``norm1``, and torchvision renames them itself."""
     if not architecture.startswith("densenet"):
         return dict(weights)
     old = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)")
     return {old.sub(r"\1\2", key): tensor for key, tensor in weights.items()}
 
 
-def _fault(keys: list[str], words: Any) -> Iterable[str]:
-    if keys:
-        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-        yield f"{_shown(keys[0])} {words(keys[0])}{more}"
+def _fault(keys: list[str], words: Callable[[str], str]) -> list[str]:
+    """One clause about the first of the faulty tensors, for a message; none if there are no faulty ones."""
+    more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+    return [f"{_shown(key)} {words(key)}{more}" for key in keys[:1]]
 
 
 # Reading a card
@@ -250,7 +239,7 @@ def read_card(source: str | Path | bytes | Mapping[str, Any]) -> ModelCard:
     """The card from a JSON file, its bytes or a mapping. Raises CheckpointError naming the bad field and its value.
 
     ``architecture`` is required. Defaults: input_size 224, resize_size input_size * 256 / 224, ImageNet's mean and
-    std (of pixels from 0 to 1), title = architecture. An unknown field is refused: a misspelt one would be ignored.
+    std (of pixels from 0 to 1), title = architecture. An unknown field is refused, because it may be a misspelt one.
     """
     fields = dict(source) if isinstance(source, Mapping) else _json(source)
     fields = {name: value for name, value in fields.items() if value is not None}
@@ -298,8 +287,8 @@ def _whole(field: str, value: Any, low: int, high: int) -> Any:
     return value
 
 
-def _three(field: str, value: Any, allowed: Any, wanted: str) -> tuple[float, float, float]:
-    numbers = value if isinstance(value, (list, tuple)) and len(value) == 3 else [None]
+def _three(field: str, value: Any, allowed: Callable[[float], bool], wanted: str) -> tuple[float, float, float]:
+    numbers: Any = value if isinstance(value, (list, tuple)) and len(value) == 3 else [None]
     for number in numbers:
         real = isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
         if not real or not allowed(number):
@@ -338,7 +327,7 @@ def _file_bytes(source: str | Path, name: str, limit: int) -> bytes:
 
 
 def _spoken(filename: str) -> str:
-    """A file's name fit for a sentence: its last part, without anything that could be read as markup."""
+    """A file's name for messages: its last part, without characters that could be read as markup."""
     last = re.split(r"[/\\]", filename)[-1]
     return re.sub(r"[^\w. -]", "", last)[-60:].strip() or "The checkpoint"
 

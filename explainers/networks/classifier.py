@@ -1,7 +1,7 @@
-"""A classifier: a frozen network and all that it takes to use it.
+"""A classifier: a frozen network with everything that is needed to use it.
 
-Nothing here ever changes the network: weights never require gradients, nothing is hung on its modules, and every walk
-keeps its state to itself. So one classifier serves any number of threads.
+Nothing here changes the network: weights do not require gradients, no hooks are registered, and a walk of the graph stores
+nothing in it. So any number of threads can share one classifier.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
-from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Link, Rule, Shape, feature_layers
+from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Link, Rule, Shape, feature_layers, frozen_copy
 from explainers.networks.preprocessing import Preprocessing
 from explainers.passes import Passes
 from explainers.target import PlainTarget, Target
 
 _TIMING_SECONDS = 0.1
-_TIMING_BYTES = 64 * 2**20  # of activations: a small network is timed in a larger batch, as methods use it
+_TIMING_BYTES = 64 * 2**20  # of activations in the batch that is timed: larger batches for smaller networks, as methods use them
 
 
 class Meter:
@@ -43,8 +43,8 @@ class Meter:
 class Classifier:
     """A network with its name, class names, preprocessing, fingerprint and canonical graph.
 
-    ``graph`` is None for a network that cannot be traced; ``untraceable`` then says why, and the methods that need only
-    logits and gradients still work. ``training_data`` names the procedural images that it was trained on ("scenes", "digits"), or is empty.
+    ``graph`` is None for a network that cannot be traced; ``untraceable`` then says why, and the methods that need only logits
+    and gradients still work. ``training_data`` is "scenes" or "digits" for a network trained on these procedural images, else "".
     """
 
     def __init__(self, module: nn.Module, *, name: str, title: str, categories: Iterable[str],
@@ -64,7 +64,14 @@ class Classifier:
         except Exception as error:  # torch.fx raises many kinds; each only switches off the methods that need a graph
             self.graph = None
             self.untraceable = f"torch.fx cannot trace it ({type(error).__name__}: {error})"
-            self.module = _frozen_copy(module).to(self.device)
+            self.module = frozen_copy(module).to(self.device)
+
+    @property
+    def walkable(self) -> Graph:
+        """The graph. Raises ExplainerError for a network that cannot be traced."""
+        if self.graph is None:
+            raise ExplainerError(f"{self.title} has no graph to walk: {self.untraceable}.")
+        return self.graph
 
     @property
     def channels(self) -> int:
@@ -83,27 +90,25 @@ class Classifier:
         return self.preprocessing.seen(image).convert("RGB")
 
     def crop_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The part of a picture of ``size`` (width, height) that is seen: left, top, right, bottom."""
+        """The part of a picture of ``size`` (width, height) that the network sees: left, top, right, bottom in pixels."""
         return self.preprocessing.crop_box(size)
 
     def logits(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN) -> Tensor:
-        """(N, K) logits of a batch (N, C, H, W); ``rules`` replace what happens at some kinds of layers."""
+        """The logits (N, K) of a batch (N, C, H, W). ``rules`` replace the computation of some kinds of layers (see ``graph``)."""
         return self.walk(x, rules)
 
     def walk(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN, *, start: str | None = None, stop: str | None = None) -> Tensor:
         """Run the network, or the part of it from node ``start`` to node ``stop``.
 
-        An image counts as this part's ``cost_fraction`` of a pass, and as much again when a gradient is sent back through it.
+        The meter counts each image as this part's ``cost_fraction`` of a pass, forward, and backward when a gradient is computed.
         """
         self._check(x, start)
         if x.dim() == 4 and self.device.type == "cpu":
-            x = x.contiguous(memory_format=torch.channels_last)  # convolutions there are up to twice as quick
-        if self.graph is None:
-            if rules or start or stop:
-                raise ExplainerError(f"{self.title} has no graph to walk: {self.untraceable}.")
+            x = x.contiguous(memory_format=torch.channels_last)  # makes convolutions on the CPU up to twice as fast
+        if self.graph is None and not (rules or start or stop):
             out = self.module(x)
         else:
-            out = self.graph.run(x, rules, start=start, stop=stop)
+            out = self.walkable.run(x, rules, start=start, stop=stop)
         if self.meter is not None:
             meter, fraction = self.meter, self.cost_fraction(start, stop)
             meter.forward(fraction * x.shape[0])
@@ -112,14 +117,14 @@ class Classifier:
         return out
 
     def cost_fraction(self, start: str | None = None, stop: str | None = None) -> float:
-        """The part of a whole pass's multiplications that lies between two nodes: 1 for the whole network.
+        """The fraction of a whole pass's multiplications that lies between two nodes: 1 for the whole network.
 
-        A network without any layer that multiplies counts each of its parts as whole.
+        In a network without convolutions and dense layers it is 1 for every part.
         """
         total = sum(shape.macs for shape in self.shapes.values()) if start or stop else 0
         if not total:
             return 1
-        within = self.graph.between(start, stop)
+        within = self.walkable.between(start, stop)
         return sum(self.shapes[name].macs for name in within if name in self.shapes) / total
 
     def _check(self, x: Tensor, start: str | None) -> None:
@@ -130,19 +135,19 @@ class Classifier:
                 "make them with its preprocess().")
 
     def predict(self, x: Tensor) -> Tensor:
-        """(N, K) softmax probabilities."""
+        """The softmax probabilities (N, K) of a batch."""
         with torch.inference_mode():
             return self.logits(x).softmax(-1)
 
     def gradient(self, x: Tensor, target: Target | PlainTarget, rules: Mapping[str, Rule] = PLAIN) -> Tensor:
-        """(N, C, H, W): for each image the gradient of its own target logit, with the layers' rules replaced."""
+        """The gradients (N, C, H, W) of each image's target logit with respect to the image; ``rules`` as for ``logits``."""
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             total = Target.of(target).score(self.logits(x, rules)).sum()
             return torch.autograd.grad(total, x)[0]
 
     def target(self, x: Tensor, target: Target | PlainTarget | None) -> Target:
-        """The target in its checked form; None becomes the top-1 class of ``x``. Raises ExplainerError."""
+        """The target as a checked ``Target``; None becomes the top-1 class of ``x``. Raises ExplainerError."""
         if target is None:
             return Target.of(int(self.predict(x[:1])[0].argmax()))
         checked = Target.of(target)
@@ -157,11 +162,11 @@ class Classifier:
 
     @property
     def identity(self) -> str:
-        """What decides the network's numbers: the fingerprint, and the kind of device that computes them."""
+        """All that decides the network's results: its fingerprint, and the kind of device that computes them."""
         return f"{self.fingerprint} {self.device.type}"
 
     def metered(self) -> Classifier:
-        """A view of this classifier with a pass counter of its own; the weights, and what was measured, are shared."""
+        """A view of this classifier with a new pass counter; it shares the weights and the measured shapes and features."""
         self.measure()
         view = copy.copy(self)
         view.meter = Meter()
@@ -172,12 +177,12 @@ class Classifier:
         return self.meter.passes if self.meter else Passes()
 
     def measure(self) -> None:
-        """Measure shapes, feature layers and memory now, so that no view has to measure them again."""
+        """Measure shapes, feature layers and memory now, so that the views share them."""
         _ = self.shapes, self.features, self.activation_bytes
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """What each node of the graph gives for one image."""
+        """The shapes of the graph's nodes for one image."""
         if self.graph is None:
             return {}
         return self.graph.measure(torch.zeros(1, self.channels, *self.input_size, device=self.device))
@@ -191,15 +196,15 @@ class Classifier:
 
     @cached_property
     def invertible(self) -> tuple[Link, ...]:
-        """The chain of layers from the logits down to the lowest feature map, or the image, that it reaches; empty if none."""
+        """The invertible chain of layers below the logits, down to the lowest feature map or the image; empty if there is none."""
         chain = list(self.graph.chain()) if self.graph is not None else []
-        passing = {"identity", "relu", "relu6", "batch_norm"}
-        while chain and (chain[-1].kind in passing or not self.is_map(chain[-1].source)):
+        elementwise = {"identity", "relu", "relu6", "batch_norm"}
+        while chain and (chain[-1].kind in elementwise or not self.is_map(chain[-1].source)):
             chain.pop()
         return tuple(chain)
 
     def is_map(self, name: str) -> bool:
-        """Whether a node gives (C, h, w) with more than one cell."""
+        """Whether a node's value is a map (C, h, w) of more than one cell."""
         size = self.shapes[name].size
         return len(size) == 3 and size[1] * size[2] > 1
 
@@ -218,7 +223,7 @@ class Classifier:
 
     @cached_property
     def activation_bytes(self) -> int:
-        """The bytes of all activations of one image in float32, a measure of the memory that an image takes."""
+        """The bytes of all activations of one image in float32, an estimate of the memory that an image takes."""
         numbers = sum(torch.Size(shape.size).numel() for shape in self.shapes.values())
         return 4 * max(numbers, 20 * self.channels * self.input_size[0] * self.input_size[1])
 
@@ -228,13 +233,13 @@ class Classifier:
         return repr(chain[-1].source if chain else self.graph.output if self.graph is not None else "the whole network")
 
     def pass_seconds(self) -> Passes:
-        """Measured seconds of one image forward, and of one backward, in a batch of 4 to 16."""
+        """Measured seconds of a forward pass and of a backward pass, each for one image in a batch of 4 to 16."""
         with self._measuring:
             return self._pass_seconds
 
     @cached_property
     def _pass_seconds(self) -> Passes:
-        """The quickest of a few tries: a single one, made while the machine is busy with something else, can be ten times off."""
+        """The shortest of up to 5 measurements, because one made while the machine is busy can be ten times too long."""
         batch = max(4, min(16, _TIMING_BYTES // self.activation_bytes))
         x = torch.zeros(batch, self.channels, *self.input_size, device=self.device)
         self._timed_pass(x[:1])
@@ -263,16 +268,9 @@ class Classifier:
             torch.mps.synchronize()
 
 
-def _frozen_copy(module: nn.Module) -> nn.Module:
-    frozen = copy.deepcopy(module).eval().requires_grad_(False)
-    for part in frozen.modules():
-        if getattr(part, "inplace", False):
-            part.inplace = False
-    return frozen
-
 
 def _fingerprint(module: nn.Module, preprocessing: Preprocessing) -> str:
-    """sha256 over everything that decides the logits: the layers, their settings, the weights, the preprocessing."""
+    """sha256 of everything that decides the logits: the layers, their settings, the weights and the preprocessing."""
     digest = hashlib.sha256(f"{module}\n{preprocessing}".encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

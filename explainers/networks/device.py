@@ -1,4 +1,4 @@
-"""Where a network runs, and how exactly."""
+"""The device that a network runs on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def choose(name: str | torch.device | None = None) -> torch.device:
-    """The named device, or CUDA, else Apple's MPS, else the CPU. Raises ExplainerError for one that is not there.
+    """The named device; without a name CUDA, else Apple's MPS, else the CPU. Raises ExplainerError for one that is not there.
 
-    On CUDA, TF32 is switched off for the whole process: its 10-bit products move maps by more than methods differ.
+    On CUDA, TF32 is switched off for the whole process: with its 10-bit mantissas, maps change by more than methods differ.
     """
     device = torch.device(name) if name is not None else _best()
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
-        raise ExplainerError(f"There is no device {device} on this machine; there is {', '.join(k for k, v in there.items() if v)}.")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        names = ", ".join(name for name, there in available.items() if there)
+        raise ExplainerError(f"There is no device {device} on this machine; there is {names}.")
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -36,10 +37,10 @@ def _best() -> torch.device:
 
 
 def _keep_large_blocks() -> None:
-    """Let glibc keep freed memory for the next pass.
+    """Make glibc keep freed memory for the next pass.
 
-    By default it hands every block above 32 MiB back to the kernel, which then clears the same pages again for each layer of
-    each pass: with batches of images that took longer than the convolutions.
+    By default it returns every block above 32 MiB to the kernel, which must clear the same memory again for each layer of each
+    pass. With batches of images that took longer than the convolutions.
     """
     if sys.platform != "linux":
         return

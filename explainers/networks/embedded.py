@@ -1,9 +1,9 @@
 """The five small classifiers that come with the package: three for scenes, two for digits.
 
-They are ordinary torch modules, each with the structure that some attribution method needs or stumbles over: a VGG
-with biases and a dense head, a residual network that calls one ReLU module twice in a block (as torchvision's do),
-a bias-free VGG with no-implicit-bias normalisation for which f(a x) = a f(x), and the MLP and CNN of the MIP-IN paper.
-Their weights lie in ``assets/networks`` as float16, the large dense matrices as 8-bit integers with one scale a row.
+They are ordinary torch modules, each with a structure that some attribution methods need or have difficulty with: a VGG with
+biases and a dense head, a residual network that calls one ReLU module twice in a block (as torchvision's do), a bias-free VGG with
+no-implicit-bias (NIB) normalisation for which f(a x) = a f(x) for a > 0, and the MLP and CNN of the MIP-IN paper. Their weights are
+in ``assets/networks`` as float16, the large dense matrices as 8-bit integers with one scale for each row.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from explainers.data.scenes import CLASSES
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "networks"
-SCALE = ".row_scale"  # a tensor stored as int8 under `name` has its scales under `name + SCALE`
+SCALE = ".row_scale"  # the scales of a tensor stored as int8 under ``name`` are under ``name + SCALE``
 
 
 @dataclass(frozen=True)
 class EmbeddedNetwork:
-    """What it takes to use one of the networks; pixels in [0, 1] are normalised as (x - mean) / std per channel."""
+    """The declaration of one network. Pixels from 0 to 1 are normalised as (x - mean) / std for each channel."""
 
     name: str
     title: str
@@ -34,15 +34,17 @@ class EmbeddedNetwork:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     categories: tuple[str, ...]
-    training_data: str  # "scenes" or "digits": what it was trained on
+    training_data: str  # the images that it was trained on: "scenes" or "digits"
 
 
 class NIBBatchNorm2d(nn.Module):
-    """Batch normalisation without implicit bias: divides by the deviation, never subtracts the mean.
+    """Batch normalisation without implicit bias: it divides by the standard deviation and does not subtract the mean.
 
-    Training: y = gamma x / sqrt(Var_batch(x) + eps), the variance taken about the batch mean; evaluation uses the
-    running (unbiased) variance. Without mean and beta the layer is a pure scale: a bias-free network stays homogeneous.
+    In training y = gamma x / sqrt(Var_batch(x) + eps), with the variance about the batch mean; evaluation uses the running
+    (unbiased) variance. Without mean and beta the layer only scales, so a bias-free network stays homogeneous.
     """
+
+    running_var: Tensor
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class NIBBatchNorm2d(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut; the one `relu` serves both places."""
+    """Two 3x3 convolutions and a shortcut; one ``relu`` module is called twice."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -83,7 +85,7 @@ class ResidualBlock(nn.Module):
 
 
 class ScenesResNet(nn.Module):
-    """A residual network for 128x128 scenes: a pooled stem to 32x32, then three blocks down to an 8x8 map."""
+    """A residual network for 128x128 scenes: a stem with pooling to 32x32, then three blocks to an 8x8 map."""
 
     def __init__(self, classes: int = len(CLASSES)) -> None:
         super().__init__()
@@ -102,28 +104,23 @@ class ScenesResNet(nn.Module):
 
 
 def _vgg(biased: bool, normalised: bool, hidden: int = 128) -> nn.Module:
-    """Convolution blocks, 128 -> 4 pixels, and a dense head; the last map before its pool is 8x8."""
-    widths = (16, "M", 32, "M", 64, 64, "M", 96, "M")
+    """Convolutions with pooling from 128 to 4 pixels a side, and a dense head. The last map before a pool is 8x8."""
+    widths = (16, None, 32, None, 64, 64, None, 96, None)  # None: max-pooling
     layers: list[nn.Module] = []
     channels = 3
     for width in widths:
-        if width == "M":
+        if width is None:
             layers.append(nn.MaxPool2d(2))
             continue
-        # The first convolution steps by two: at full size, its pool alone would cost as much as all that follows.
+        # The first convolution has stride 2, because at stride 1 its pool alone would cost as much as all later layers.
         kernel, stride = (5, 2) if channels == 3 else (3, 1)
         layers.append(nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=biased))
         if normalised:
             layers.append(NIBBatchNorm2d(width))
         layers.append(nn.ReLU())
         channels = width
-    head = (
-        nn.Flatten(),
-        nn.Linear(channels * 4 * 4, hidden, bias=biased),
-        nn.ReLU(),
-        nn.Dropout(0.2),
-        nn.Linear(hidden, len(CLASSES), bias=biased),
-    )
+    head = (nn.Flatten(), nn.Linear(channels * 4 * 4, hidden, bias=biased), nn.ReLU(), nn.Dropout(0.2),
+            nn.Linear(hidden, len(CLASSES), bias=biased))
     return nn.Sequential(*layers, *head)
 
 
@@ -161,13 +158,12 @@ def _scenes(name: str, title: str, build: Callable[[], nn.Module]) -> EmbeddedNe
 
 
 def _digits(name: str, title: str, build: Callable[[], nn.Module]) -> EmbeddedNetwork:
-    # The MIP-IN paper feeds MNIST scaled to [0, 1] as it is.
+    # The MIP-IN paper scales MNIST to 0..1 and does not normalise it.
     return EmbeddedNetwork(name, title, build, 1, 28, (0.0,), (1.0,), tuple("0123456789"), "digits")
 
 
 EMBEDDED: dict[str, EmbeddedNetwork] = {
-    network.name: network
-    for network in (
+    network.name: network for network in (
         _scenes("scenes_vgg", "Scenes: VGG with biases", _scenes_vgg),
         _scenes("scenes_resnet", "Scenes: residual network", ScenesResNet),
         _scenes("scenes_nib_vgg", "Scenes: VGG without biases (NIB)", _scenes_nib_vgg),
@@ -178,7 +174,7 @@ EMBEDDED: dict[str, EmbeddedNetwork] = {
 
 
 def load_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
-    """The state dict of an embedded network as float32, unpacked from its small file."""
+    """The state dict of an embedded network as float32, from its compact file. Raises KeyError for an unknown name."""
     if name not in EMBEDDED:
         raise KeyError(f"no embedded network is called {name!r}; there are {', '.join(EMBEDDED)}")
     stored = load_file(folder / f"{name}.safetensors")

@@ -1,11 +1,10 @@
-"""The canonical graph of a network, and how to walk it.
+"""The canonical graph of a network, and walking it: running its nodes one after another.
 
-A network is traced once, from a private copy, into a graph in which every ReLU call is a node of its own and nothing
-works in place. Methods that change what happens at some layers walk this graph with ``rules``: a mapping from a node's
-kind to a function ``rule(call, *inputs)`` that is used in place of the layer. Nothing is hung on a module, so any
-number of threads can walk one graph at the same time.
+A copy of the network is traced into a graph in which every ReLU call is a node and no node works in place. A method that changes
+the computation at some layers walks this graph with ``rules``: a mapping from a node's kind to a function ``rule(call, *inputs)``
+that replaces the layer. No hooks are registered on modules, so any number of threads can walk one graph at the same time.
 
-    def guided(call, x):                         # guided backpropagation in one rule
+    def guided(call, x):                         # guided backpropagation as one rule
         return GuidedReLU.apply(x)
     graph.run(x, rules={"relu": guided})
 """
@@ -56,9 +55,9 @@ _OUT_OF_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, torch
 
 @dataclass(frozen=True)
 class Call:
-    """One node while it runs: ``name`` is unique in the graph, ``plain`` does what the layer itself would do.
+    """One node while it runs: ``name`` is unique in the graph; ``plain(*inputs, **options)`` computes what the layer itself would.
 
-    Keyword arguments of ``plain`` go to the layer; what is no tensor and no list among its own arguments stays as it is.
+    ``inputs`` replace the layer's tensors and lists of tensors, ``options`` its keyword arguments; its other arguments stay.
     """
 
     name: str
@@ -69,7 +68,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Link:
-    """One layer of a chain of layers; ``source`` is the node that it takes."""
+    """One layer of a chain of layers; ``source`` is the node whose value it takes."""
 
     name: str
     kind: str
@@ -78,7 +77,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Shape:
-    """What one node gives for one image."""
+    """The shape of a node's value for one image, and the multiplications that it takes."""
 
     size: tuple[int, ...]  # without the batch
     macs: int  # multiplications of a conv or dense layer, else 0
@@ -88,7 +87,7 @@ class Graph:
     """A frozen, functional copy of a network. Raises ``fx.proxy.TraceError`` and the like where tracing fails."""
 
     def __init__(self, module: nn.Module):
-        self.module = fx.symbolic_trace(copy.deepcopy(module).eval().requires_grad_(False))
+        self.module = fx.symbolic_trace(frozen_copy(module))
         _canonicalise(self.module)
         self.nodes = {node.name: node for node in self.module.graph.nodes}
         self.kinds = {name: _kind(node, self.module) for name, node in self.nodes.items()}
@@ -112,8 +111,8 @@ class Graph:
                 walk.env[node] = self._step(walk, node, rules)
             if node.name in wanted:
                 kept[node.name] = walk.env[node]
-            for dead in spent:
-                del walk.env[dead]
+            for unused in spent:
+                del walk.env[unused]
         value = walk.env[self.nodes[stop]]
         return (value, kept) if wanted else value
 
@@ -122,17 +121,19 @@ class Graph:
         if rule is None:
             return walk.run_node(node)
         args, kwargs = walk.fetch_args_kwargs_from_env(node)
-        module = self.module.get_submodule(node.target) if node.op == "call_module" else None
         extra = [a for a in args if not isinstance(a, (Tensor, list, tuple))]
 
         def plain(*inputs: Any, **options: Any) -> Any:
             return getattr(walk, node.op)(node.target, (*inputs, *extra), {**kwargs, **options})
 
         inputs = [a for a in args if isinstance(a, (Tensor, list, tuple))]
-        return rule(Call(node.name, self.kinds[node.name], module, plain), *inputs)
+        return rule(Call(node.name, self.kinds[node.name], self.layer(node.name), plain), *inputs)
 
     def _make_plan(self, start: str, stop: str) -> list[tuple[fx.Node, tuple[fx.Node, ...]]]:
-        """The nodes between start and stop, each with those whose value is last used there."""
+        """The nodes from ``start`` to ``stop`` in order, each with the nodes whose values are not needed after it.
+
+        Raises ValueError where ``stop`` does not depend on ``start``, or depends on the input by another way, too.
+        """
         first, last = self.nodes[start], self.nodes[stop]
         needed: set[fx.Node] = set()
         open_nodes = [last]
@@ -171,12 +172,16 @@ class Graph:
 
     def named(self, kind: str) -> tuple[str, ...]:
         """The names of all nodes of a kind, in the order in which they run."""
-        return tuple(name for name, found in self.kinds.items() if found == kind)
+        return tuple(name for name, its_kind in self.kinds.items() if its_kind == kind)
+
+    def layer(self, name: str) -> nn.Module | None:
+        """The module that a node calls; None for a node that calls a function or a method."""
+        return _layer(self.module, self.nodes[name])
 
     def chain(self) -> tuple[Link, ...]:
-        """The layers under the logits, from the top down, as long as each takes one value and has a structure to turn round.
+        """The unbranched chain of layers below the logits, from the top down, as far as each has a structure that MIP-IN can invert.
 
-        Those are dense layers, convolutions in one group, pooling, ReLU, and batch norm where it follows one that multiplies.
+        These are dense layers, convolutions in one group, pooling, ReLU, and batch norm after a dense layer or a convolution.
         """
         links, name = [], self.output
         while name != self.input and self._has_inverse_structure(self.nodes[name]):
@@ -191,28 +196,28 @@ class Graph:
             return False
         if kind == "batch_norm":
             return self.kinds[node.args[0].name] in {"conv", "linear"}
-        layer = self.module.get_submodule(node.target) if kind == "conv" else None
-        return layer is None or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
-                                 and isinstance(layer.padding, tuple))
+        layer = self.layer(node.name)
+        return kind != "conv" or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
+                                  and isinstance(layer.padding, tuple))
 
     def nonlinear_layers(self) -> tuple[str, ...]:
-        """The layers that are neither affine nor ReLU, ReLU6 or max-pooling, each kind once; empty: piecewise linear."""
-        varying: set[fx.Node] = set()  # the nodes whose values depend on the image's
-        found: dict[str, None] = {}
+        """The kinds of layers that are neither affine nor ReLU, ReLU6 or max-pooling; empty for a piecewise linear network."""
+        varying: set[fx.Node] = set()  # the nodes whose values depend on the image
+        names: dict[str, None] = {}
         for node, _ in self._plan(self.input, self.output):
             asks_shape = node.target == "size" or (node.target is getattr and node.args[1] == "shape")
             if node.name != self.input and (asks_shape or not varying.intersection(node.all_input_nodes)):
                 continue
             varying.add(node)
             if node.name != self.input and not self._is_piecewise_linear(node, varying):
-                layer = type(self.module.get_submodule(node.target)) if node.op == "call_module" else node.target
-                found[getattr(layer, "__name__", str(layer))] = None
-        return tuple(found)
+                layer = type(self.layer(node.name)) if node.op == "call_module" else node.target
+                names[getattr(layer, "__name__", str(layer))] = None
+        return tuple(names)
 
     def _is_piecewise_linear(self, node: fx.Node, varying: set[fx.Node]) -> bool:
         kind = self.kinds[node.name]
-        if kind == "batch_norm":  # without running statistics it normalises by the batch itself
-            return self.module.get_submodule(node.target).running_mean is not None
+        if kind == "batch_norm":  # without running statistics it normalises by those of the batch
+            return getattr(self.layer(node.name), "running_mean", None) is not None
         if node.op == "call_module" or kind != "other":
             return kind in _PIECEWISE_LINEAR_KINDS
         factors = [a for a in node.args if isinstance(a, fx.Node) and a in varying]
@@ -221,26 +226,23 @@ class Graph:
         return node.target in _LINEAR_CALLS
 
     def measure(self, x: Tensor) -> dict[str, Shape]:
-        """What each node gives for the image ``x`` (1, C, H, W); one forward pass."""
+        """The shape of each node's value for the image ``x`` (1, C, H, W); takes one forward pass."""
         names = [name for name, node in self.nodes.items() if node.op not in {"output", "get_attr"}]
         with torch.inference_mode():
             _, values = self.run(x, keep=names)
-        return {
-            name: Shape(tuple(value.shape[1:]), self._macs(name, value))
-            for name, value in values.items() if isinstance(value, Tensor)
-        }
+        return {name: Shape(tuple(value.shape[1:]), self._macs(name, value))
+                for name, value in values.items() if isinstance(value, Tensor)}
 
     def _macs(self, name: str, value: Tensor) -> int:
-        node = self.nodes[name]
-        if node.op != "call_module" or self.kinds[name] not in {"conv", "linear"}:
+        layer = self.layer(name)
+        if not isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             return 0
-        weight = self.module.get_submodule(node.target).weight
-        return value[0].numel() * prod(weight.shape[1:])
+        return value[0].numel() * prod(layer.weight.shape[1:])
 
 
 @dataclass(frozen=True)
 class FeatureLayers:
-    """The layers that still have a spatial extent, by node name, and the one that class activation maps use."""
+    """The sizes of the layers that have a spatial extent, by node name, and the layer that class activation maps use."""
 
     sizes: Mapping[str, tuple[int, ...]]  # (C, h, w)
     default: str | None
@@ -249,11 +251,11 @@ class FeatureLayers:
 def feature_layers(graph: Graph, shapes: Mapping[str, Shape]) -> FeatureLayers:
     """Layers that feature-map methods can use. The default is the last activation before the head's pooling.
 
-    For torchvision's VGG that is the ReLU before the last pool (14 x 14), for its ResNet the output of layer4, for
-    SqueezeNet the last fire module (13 x 13): the layers that the papers and TorchRay use.
+    In torchvision's VGG that is the ReLU before the last pool (14 x 14), in its ResNet the output of layer4, in SqueezeNet the
+    last fire module (13 x 13). The papers and TorchRay use the same layers.
     """
     useful = {"relu", "relu6", "add", "cat", "conv", "batch_norm", "nonlinear", "max_pool", "other"}
-    spatial = {  # inputs are square, so (C, h, h); Swin's (h, h, C) stays out
+    spatial = {  # inputs are square, so maps are (C, h, h); Swin's (h, h, C) is left out
         name: shape.size for name, shape in shapes.items()
         if len(shape.size) == 3 and shape.size[1] == shape.size[2] > 1 and graph.kinds[name] in useful
     }
@@ -267,33 +269,44 @@ def feature_layers(graph: Graph, shapes: Mapping[str, Shape]) -> FeatureLayers:
 
 
 def pool_with_switches(call: Call, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    """For a rule: a max-pool's output, and the position in the flattened plane that each of its values came from."""
+    """For a rule: the output of a max-pooling layer, and the index in the flattened plane that each of its values came from."""
     pool = call.module
-    if pool is None:
-        return call.plain(x, *rest, return_indices=True)
     if isinstance(pool, nn.AdaptiveMaxPool2d):
-        return F.adaptive_max_pool2d(x, pool.output_size, return_indices=True)
-    return F.max_pool2d(x, pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, return_indices=True)
+        return F.adaptive_max_pool2d_with_indices(x, pool.output_size)
+    if isinstance(pool, nn.MaxPool2d):
+        return F.max_pool2d(x, pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, return_indices=True)
+    return call.plain(x, *rest, return_indices=True)
 
 
 def pool_at(switches: Tensor, x: Tensor) -> Tensor:
-    """A max-pool that picks what it picked for another image: ``switches`` (1, C, h, w) for any number of images.
+    """Max-pooling of images (N, C, H, W) that takes the values at given indices, ``switches`` (1, C, h, w), of another image.
 
-    The result lies in memory as the images do: channels last, or not.
+    The result has the memory format of ``x``: channels last, or not.
     """
-    chosen = switches.expand(len(x), -1, -1, -1)
+    indices = switches.expand(len(x), -1, -1, -1)
     if x.is_contiguous(memory_format=torch.channels_last):
-        chosen = chosen.movedim(1, -1)
-        return x.movedim(1, -1).flatten(1, 2).gather(1, chosen.flatten(1, 2)).view(chosen.shape).movedim(-1, 1)
-    return x.flatten(2).gather(2, chosen.flatten(2)).view(chosen.shape)
+        indices = indices.movedim(1, -1)
+        return x.movedim(1, -1).flatten(1, 2).gather(1, indices.flatten(1, 2)).view(indices.shape).movedim(-1, 1)
+    return x.flatten(2).gather(2, indices.flatten(2)).view(indices.shape)
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose weights need no gradients and whose layers do not work in place."""
+    frozen = copy.deepcopy(module).eval().requires_grad_(False)
+    part: Any  # nn.Module declares every attribute as a tensor or a module, but ``inplace`` is a bool
+    for part in frozen.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False
+    return frozen
+
+
+def _layer(traced: nn.Module, node: fx.Node) -> nn.Module | None:
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def _canonicalise(traced: fx.GraphModule) -> None:
-    for module in traced.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False
     for node in list(traced.graph.nodes):
-        module = traced.get_submodule(node.target) if node.op == "call_module" else None
+        module = _layer(traced, node)
         if isinstance(module, (nn.ReLU, nn.ReLU6)):
             _replace(traced, node, F.relu if isinstance(module, nn.ReLU) else F.relu6, node.args[:1])
         elif node.op == "call_method" and node.target in {"relu", "relu_"}:
@@ -320,10 +333,10 @@ def _replace(traced: fx.GraphModule, node: fx.Node, function: Callable[..., Any]
 
 def _kind(node: fx.Node, traced: fx.GraphModule) -> str:
     if node.op == "call_module":
-        module = traced.get_submodule(node.target)
+        module = _layer(traced, node)
         return next((kind for types, kind in _MODULE_KINDS if isinstance(module, types)), "other")
     if node.op == "call_function":
         return _FUNCTION_KINDS.get(node.target, "other")
     if node.op == "call_method":
-        return {"flatten": "flatten", "view": "flatten", "reshape": "flatten"}.get(node.target, "other")
+        return {"flatten": "flatten", "view": "flatten", "reshape": "flatten"}.get(str(node.target), "other")
     return node.op  # placeholder, output, get_attr

@@ -1,4 +1,4 @@
-"""The networks that there are, and how to get one: embedded, torchvision's, or a person's own checkpoint."""
+"""The list of available networks, and loading one: embedded, torchvision's, or a person's own checkpoint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ModelEntry:
 
 
 def models() -> list[ModelEntry]:
-    """Every network that can be loaded by name, the embedded ones first. Nothing is loaded or downloaded for this."""
+    """Every network that can be loaded by name, the embedded ones first. Loads and downloads nothing."""
     embedded = [ModelEntry(name, network.title, "embedded", True) for name, network in EMBEDDED.items()]
     public = [ModelEntry(name, title, "torchvision", torchvision_models.is_downloaded(name), "ImageNet, 1000 classes")
               for name, (title, _) in OFFERED.items()]
@@ -42,9 +42,9 @@ def models() -> list[ModelEntry]:
 
 
 def own_folder() -> Path | None:
-    """The folder of a person's own checkpoints, from the environment variable EXPLORER_MODELS."""
-    named = os.environ.get("EXPLORER_MODELS")
-    return Path(named) if named else None
+    """The folder of a person's own checkpoints, from the environment variable EXPLORER_MODELS; None if it is not set."""
+    folder = os.environ.get("EXPLORER_MODELS")
+    return Path(folder) if folder else None
 
 
 def _own_files() -> list[Path]:
@@ -61,11 +61,11 @@ def _own_entry(path: Path) -> ModelEntry:
 
 def load_model(name: str, weights: str | Path | bytes | None = None, device: str | torch.device | None = None,
                progress: DownloadProgress | None = None) -> Classifier:
-    """A classifier by name: an embedded one, one of your own in EXPLORER_MODELS, or any torchvision architecture.
+    """A classifier by name: an embedded network, a checkpoint in the folder EXPLORER_MODELS, or any torchvision architecture.
 
     weights: a checkpoint file (or its bytes) for a torchvision architecture, or the name of weights that torchvision
-    publishes (``IMAGENET1K_V1`` unless told). device: "cuda", "mps", "cpu"; the best one unless told.
-    progress: ``progress(done, total)`` in bytes of a download. Raises ExplainerError with one sentence.
+    publishes (``IMAGENET1K_V1`` by default). device: "cuda", "mps" or "cpu"; by default the first that is available.
+    progress: ``progress(done, total)`` in bytes of a download. Raises ExplainerError.
     """
     where = choose(device)
     if name in EMBEDDED and weights is None:
@@ -82,7 +82,7 @@ def load_model(name: str, weights: str | Path | bytes | None = None, device: str
 
 def load_uploaded_model(filename: str, data: bytes, architecture: str, card: dict[str, Any] | None = None,
                         device: str | torch.device | None = None) -> Classifier:
-    """A classifier from an uploaded checkpoint. The card's fields, where given, say how to use it."""
+    """A classifier from an uploaded checkpoint. card: the fields of a ``ModelCard``, if there is one."""
     fields = {"title": Path(filename).stem or architecture, **(card or {}), "architecture": architecture}
     weights = read_weights(data, filename)
     if card:
@@ -110,7 +110,7 @@ def _torchvision(name: str, module: nn.Module, weights: dict[str, Tensor], devic
 
 
 def _checkpoint(name: str, weights: dict[str, Tensor], device: torch.device, title: str = "") -> Classifier:
-    """A checkpoint without a card: ImageNet's names if it has 1000 classes, numbers if not."""
+    """A checkpoint without a card. Its classes have ImageNet's names if there are 1000 of them, else numbers."""
     module = torchvision_models.build(name)
     classes = num_classes(weights, module)
     if classes == 1000:
@@ -122,8 +122,7 @@ def _checkpoint(name: str, weights: dict[str, Tensor], device: torch.device, tit
 
 
 def _from_card(weights: dict[str, Tensor], card: ModelCard, device: torch.device, name: str) -> Classifier:
-    known = EMBEDDED.get(card.architecture)
-    if known is not None:
+    if card.architecture in EMBEDDED:
         raise ExplainerError(f"A card's architecture is one of torchvision's; {card.architecture} is an embedded network.")
     classes = card.num_classes or num_classes(weights, torchvision_models.build(card.architecture))
     module = torchvision_models.build(card.architecture, classes)

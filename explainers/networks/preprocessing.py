@@ -1,4 +1,4 @@
-"""From a picture to the tensor that a network expects: resize, centre crop, scale to [0, 1], normalise."""
+"""From a picture to a network's input tensor: resize, centre crop, scale to [0, 1], normalise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """``resize`` is the shorter side before the centre crop of ``crop`` pixels; both at least 1."""
+    """``resize``: the shorter side in pixels before the centre crop, at least 1. ``crop``: the side of the crop, at least 1."""
 
     resize: int
     crop: int
@@ -25,7 +25,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def crop_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """What the network sees of a picture of ``size`` (width, height): left, top, right, bottom in its pixels."""
+        """The part of a picture of ``size`` (width, height) that the network sees: left, top, right, bottom in its pixels."""
         width, height = size
         scale = min(width, height) / self.resize
         side = min(self.crop * scale, width, height)
@@ -38,38 +38,39 @@ class Preprocessing:
         ``fit="stretch"`` resizes both sides to ``crop`` without a crop, as the I-GOS, RISE and InputIBA papers do.
         """
         image = image.convert("L" if len(self.mean) == 1 else "RGB")
-        how = _FILTERS[self.interpolation]
+        resampling = _FILTERS[self.interpolation]
         if fit == "stretch":
-            return image.resize((self.crop, self.crop), how)
+            return image.resize((self.crop, self.crop), resampling)
         if fit != "crop":
             raise ValueError(f"fit must be 'crop' or 'stretch', not {fit!r}")
         width, height = image.size
         short = min(width, height)
-        if short != self.resize:  # the longer side is cut to a whole number, as torchvision does
-            image = image.resize((int(self.resize * width / short), int(self.resize * height / short)), how)
+        if short != self.resize:  # the longer side is rounded down, as torchvision does
+            image = image.resize((int(self.resize * width / short), int(self.resize * height / short)), resampling)
         left, top = (round((side - self.crop) / 2) for side in image.size)
         return image.crop((left, top, left + self.crop, top + self.crop))
 
     def tensor(self, image: Image.Image, fit: str = "crop") -> Tensor:
-        """(1, C, crop, crop) float32, normalised."""
+        """The network's input (1, C, crop, crop), float32, normalised."""
         pixels = np.atleast_3d(np.asarray(self.seen(image, fit), dtype=np.float32)) / 255  # (H, W, C)
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
         return self.normalise(x)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """[0, 1] pixels (N, C, H, W) to the network's own scale."""
+        """Pixels (N, C, H, W) from 0 to 1 to the network's normalised scale."""
         mean, std = self._columns(pixels)
         return (pixels - mean) / std
 
     def pixels(self, x: Tensor) -> Tensor:
-        """The inverse of ``normalise``: [0, 1] pixels, clamped."""
+        """The inverse of ``normalise``, clamped to 0..1."""
         mean, std = self._columns(x)
         return (x * std + mean).clamp(0, 1)
 
     def picture(self, x: Tensor) -> Image.Image:
-        """One preprocessed image (C, H, W) as a picture to look at: RGB, or grey; out-of-range pixels are clipped."""
+        """One preprocessed image (C, H, W) as an RGB or grey picture; values outside 0..1 are clipped."""
         levels = (self.pixels(x[None])[0] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
     def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(torch.tensor(v, dtype=like.dtype, device=like.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, dtype=like.dtype, device=like.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        return mean, std

@@ -1,13 +1,13 @@
-"""A classifier with some of its weights drawn anew: a copy, so that the network itself is never touched.
+"""Copies of a classifier with some of its weights randomised, in one of three ways.
 
-Three ways to draw. ``reinitialise``: as torch's own layers start, written out here because ``reset_parameters`` draws from the
-global generator: dense and convolution weights and biases from U(-b, b) with b = 1 / sqrt(inputs of one output), which is Kaiming's
-uniform with a = sqrt(5); attention's joint projection Xavier uniform with zero biases; norms back to the identity, their running
-statistics to mean 0 and variance 1. A parameter that is in no such layer (a token, a position embedding) is drawn as by ``normal``.
-``normal``: each tensor from N(0, s^2), s its own standard deviation; norms back to the identity. ``permute``: the entries of each
-tensor in another order; running statistics stay as they are.
+``reinitialise``: as PyTorch initialises its layers, implemented here because ``reset_parameters`` uses the global generator.
+Weights and biases of dense layers and convolutions are drawn from U(-b, b) with b = 1 / sqrt(inputs of one output), which is
+Kaiming's uniform with a = sqrt(5); attention's joint projection is Xavier uniform with zero biases; norms become the identity, with
+running mean 0 and variance 1. Parameters in no such layer (tokens, position embeddings) are drawn as in ``normal``.
+``normal``: each tensor from N(0, s^2), s its own standard deviation; norms become the identity.
+``permute``: the entries of each tensor in random order; running statistics are kept.
 
-Every parameter has a generator of its own, made of the seed and its name: what is drawn for it does not depend on what else is.
+Each parameter has its own generator, made of the seed and its name, so its values do not depend on what else is randomised.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Sequence
 from itertools import chain
 from math import sqrt
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +26,21 @@ from explainers.errors import ParameterError
 from explainers.networks.classifier import Classifier
 from explainers.networks.stages import Stage
 
+M = TypeVar("M", bound=nn.Module)
+
 WAYS = ("reinitialise", "permute", "normal")
 _STATISTICS = {"running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0.0}
 
 
 def randomised(network: Classifier, stages: Sequence[Stage], how: str = "reinitialise", seed: int = 0) -> Classifier:
-    """A new classifier with the parameters of ``stages`` drawn anew; everything else is shared with ``network``.
+    """A new classifier with the parameters of ``stages`` randomised; everything else is shared with ``network``.
 
-    how: one of ``WAYS``. Its fingerprint is made of the network's and of the tensors that differ from it, so no stages, or
-    weights that come out the same, give the network's own. Raises ParameterError for an unknown way or parameter.
+    how: one of ``WAYS``. The new fingerprint is made of the network's and of the tensors that differ; where none differs, it is
+    the network's. Raises ParameterError for an unknown way or parameter.
     """
     if how not in WAYS:
         raise ParameterError(f"how must be one of {', '.join(map(repr, WAYS))}, not {how!r}.")
-    network.measure()  # shapes and layers do not depend on the weights: the copy keeps them
+    network.measure()  # shapes and feature layers do not depend on the weights, so the copy takes them over
     before = _tensors(network.module)
     drawn: dict[str, Tensor] = {}
     for name in chain.from_iterable(stage.parameters for stage in stages):
@@ -45,22 +48,23 @@ def randomised(network: Classifier, stages: Sequence[Stage], how: str = "reiniti
             raise ParameterError(f"{network.title} has no parameter {name!r}.")
         drawn |= _drawn(network.module, name, how, _generator(seed, name))
     changed = {name: value for name, value in drawn.items() if not torch.equal(value, before[name].cpu())}
-    made = copy.copy(network)
-    made.meter = None
-    made.module = _with(network.module, changed)
-    if network.graph is not None:
-        made.graph = copy.copy(network.graph)  # walks the same nodes, and finds the other module's layers at them
-        made.graph.module = made.module
-    made.fingerprint = _fingerprint(network.fingerprint, changed)
-    return made
+    result = copy.copy(network)
+    result.meter = None
+    if network.graph is None:
+        result.module = _with(network.module, changed)
+    else:
+        result.graph = copy.copy(network.graph)  # the same nodes, which call the layers of the new module
+        result.module = result.graph.module = _with(network.graph.module, changed)
+    result.fingerprint = _fingerprint(network.fingerprint, changed)
+    return result
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return dict(chain(module.named_parameters(), module.named_buffers()))
 
 
-def _with(module: nn.Module, changed: dict[str, Tensor]) -> nn.Module:
-    """A copy of a module that shares every tensor but ``changed``."""
+def _with(module: M, changed: dict[str, Tensor]) -> M:
+    """A copy of a module that shares all tensors with it except ``changed``."""
     tensors = _tensors(module)
     copied = copy.deepcopy(module, {id(tensor): tensor for name, tensor in tensors.items() if name not in changed})
     with torch.no_grad():
@@ -70,13 +74,13 @@ def _with(module: nn.Module, changed: dict[str, Tensor]) -> nn.Module:
     return copied
 
 
-def _fingerprint(of: str, changed: dict[str, Tensor]) -> str:
+def _fingerprint(original: str, changed: dict[str, Tensor]) -> str:
     if not changed:
-        return of
-    digest = hashlib.sha256(of.encode())
+        return original
+    digest = hashlib.sha256(original.encode())
     for name, tensor in sorted(changed.items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -86,7 +90,7 @@ def _generator(seed: int, name: str) -> torch.Generator:
 
 
 def _drawn(module: nn.Module, name: str, how: str, generator: torch.Generator) -> dict[str, Tensor]:
-    """The parameter's new value on the CPU, and with a norm's scale its statistics'."""
+    """New values on the CPU by name: the parameter's, and for a parameter of a norm also its running statistics'."""
     path, _, local = name.rpartition(".")
     layer = module.get_submodule(path)
     value = getattr(layer, local).detach().cpu()
@@ -95,7 +99,7 @@ def _drawn(module: nn.Module, name: str, how: str, generator: torch.Generator) -
         return {name: value.reshape(-1)[order].reshape(value.shape)}
     weight = getattr(layer, "weight", None)
     if value.ndim == 1 and local in {"weight", "bias"} and (weight is None or weight.ndim == 1) and not isinstance(layer, nn.PReLU):
-        statistics = {f"{path}.{buffer}".strip("."): _full(getattr(layer, buffer), at) for buffer, at in _STATISTICS.items()
+        statistics = {f"{path}.{buffer}".strip("."): _full(getattr(layer, buffer), number) for buffer, number in _STATISTICS.items()
                       if getattr(layer, buffer, None) is not None}
         return {name: _full(value, 1.0 if local == "weight" else 0.0)} | statistics
     if how == "normal":
@@ -108,18 +112,19 @@ def _full(like: Tensor, value: float) -> Tensor:
 
 
 def _normal(value: Tensor, generator: torch.Generator) -> Tensor:
-    """From N(0, s^2) with the standard deviation of the entries, or their magnitude where they are all the same."""
+    """Draws from N(0, s^2), s the standard deviation of the entries, or their magnitude where all are equal."""
     spread = value.double().std(correction=0) or value.double().abs().max()
     return (torch.randn(value.shape, generator=generator) * spread).to(value.dtype)
 
 
 def _initial(layer: nn.Module, local: str, value: Tensor, generator: torch.Generator) -> Tensor:
+    weight = getattr(layer, "weight", value)
     if local == "in_proj_bias":
         return torch.zeros_like(value)
     if local == "in_proj_weight":
         bound = sqrt(6 / sum(value.shape))
-    elif local in {"weight", "bias"} and getattr(layer, "weight", value).ndim > 1:
-        bound = 1 / sqrt(layer.weight[0].numel())
+    elif local in {"weight", "bias"} and weight.ndim > 1:
+        bound = 1 / sqrt(weight[0].numel())
     else:
         return _normal(value, generator)
     return ((2 * torch.rand(value.shape, generator=generator) - 1) * bound).to(value.dtype)

@@ -1,10 +1,10 @@
-"""The stages of a network, from the logits down: groups of layers with weights that are not cut where branches run side by side.
+"""The stages of a network, from the logits down: groups of neighbouring layers with weights that are randomised together.
 
-A residual block, a fire or an inception module, a dense block or an encoder layer stays whole: its layers stand between two
-points of the graph that everything passes through, and the module that holds them all is the block. Layers outside blocks are
-stages of their own, a norm goes with the layer that it follows, and neighbours are joined until there are no more than wanted.
-The last layer is always alone. A network that cannot be traced has its modules in the order in which it registers them, and
-its blocks are the modules that it repeats.
+A block with parallel branches (a residual block, a fire or an inception module, a dense block, an encoder layer) is never split:
+its layers lie between two nodes of the graph that every path passes through, and the smallest module that holds these layers is
+the block. Each layer outside blocks is a stage, together with the norms that follow it. Neighbouring stages are joined until
+there are no more than wanted; the last layer is joined last. In a network that cannot be traced, layers come in the order in
+which its modules are registered, and its blocks are the modules whose class occurs more than once.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from explainers.errors import ExplainerError
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Graph
 
-_CONTAINERS = {nn.Sequential, nn.ModuleList, nn.ModuleDict}  # these alone hold no block together; their subclasses may
+_CONTAINERS = {nn.Sequential, nn.ModuleList, nn.ModuleDict}  # these are no blocks; their subclasses may be
 _WEIGHTS = ("weight", "in_proj_weight")
-_APART = 2  # neighbours of different modules join as late as if they held this many layers more
+_APART = 2  # joining neighbours of different modules counts as if they held this many layers more
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Stage:
 
 @dataclass
 class _Layer:
-    """The parameters of one module, or one parameter that no layer holds. ``kind``: "Convolution", "Dense layer", "Layer", or
-    "" for what only goes along with a layer (norms, tokens, scales)."""
+    """The parameters of one module, or a parameter that belongs to no layer. ``kind``: "Convolution", "Dense layer", "Layer", or ""
+    for what is joined to a neighbouring layer (norms, tokens, scales). ``block``: the path of its block, if it has one."""
 
     path: str
     parameters: list[str]
@@ -45,7 +45,7 @@ class _Layer:
 
 @dataclass
 class _Group:
-    """Neighbouring layers on their way to a stage; ``names`` are the paths of the layers and blocks in it."""
+    """Neighbouring layers that will form a stage; ``names`` are the paths of the layers and blocks in it."""
 
     names: list[str]
     kind: str
@@ -57,7 +57,7 @@ class _Group:
 
 
 def stages(network: Classifier, wanted: int = 8) -> tuple[Stage, ...]:
-    """From the last layer down to the image: at most ``wanted`` stages, fewer where there are fewer layers and blocks.
+    """At most ``wanted`` stages, from the last layer down to the image; fewer if the network has fewer layers and blocks.
 
     Raises ExplainerError for a network without weights.
     """
@@ -78,21 +78,20 @@ def stages(network: Classifier, wanted: int = 8) -> tuple[Stage, ...]:
 
 def _layers(network: Classifier) -> list[_Layer]:
     """All layers that have parameters, in the order in which they run."""
-    module, found = network.module, {}
-    names = {id(parameter): name for name, parameter in module.named_parameters()}  # one name for weights that layers share
+    module = network.module
+    layers: dict[str, _Layer] = {}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}  # a weight that layers share has one name
     order = list(names.values()) if network.graph is None else []
     for node in network.graph.nodes.values() if network.graph else ():
-        if node.op == "get_attr":
-            order.append(names.get(id(_at(module, node.target))))
-        elif node.op == "call_module":
-            order += [names[id(parameter)] for parameter in module.get_submodule(node.target).parameters()]
-    order = [name for name in order if name]
+        target = str(node.target)
+        values = [_at(module, target)] if node.op == "get_attr" else []
+        if node.op == "call_module":
+            values += module.get_submodule(target).parameters()
+        order += [names[id(value)] for value in values if id(value) in names]  # a buffer is no parameter and has no name here
     for name in dict.fromkeys(order):
         path = _holder(module, name)
-        if path not in found:
-            found[path] = _Layer(path, [], _kind(module, path))
-        found[path].parameters.append(name)
-    return list(found.values())
+        layers.setdefault(path, _Layer(path, [], _kind(module, path))).parameters.append(name)
+    return list(layers.values())
 
 
 def _at(module: nn.Module, name: str) -> Any:
@@ -100,17 +99,17 @@ def _at(module: nn.Module, name: str) -> Any:
 
 
 def _holder(module: nn.Module, name: str) -> str:
-    """The path of the layer that holds a parameter; a parameter beside the submodules of a larger module stands for itself."""
+    """The path of the layer of a parameter; a parameter of a module that has submodules belongs to no layer and is its own path."""
     path = _parent(name)
     holder = module.get_submodule(path)
-    plain = any(True for _ in holder.children()) and not isinstance(holder, nn.MultiheadAttention)
-    return name if plain or (not path and name not in _WEIGHTS) else path
+    composite = any(True for _ in holder.children()) and not isinstance(holder, nn.MultiheadAttention)
+    return name if composite or (not path and name not in _WEIGHTS) else path
 
 
 def _kind(module: nn.Module, path: str) -> str:
     try:
         layer = module.get_submodule(path)
-    except AttributeError:  # a parameter that stands for itself
+    except AttributeError:  # the path of a parameter that belongs to no layer
         return ""
     weight = next((getattr(layer, name) for name in _WEIGHTS if getattr(layer, name, None) is not None), None)
     if weight is None or weight.ndim < 2:
@@ -119,7 +118,7 @@ def _kind(module: nn.Module, path: str) -> str:
 
 
 def _find_blocks(network: Classifier, layers: list[_Layer]) -> None:
-    """Write into each layer the path of the block that it belongs to; the widest block counts, and the last layer has none."""
+    """Set each layer's ``block``: the outermost block that it is in. The last layer with weights has none."""
     weighted = [layer for layer in layers if layer.kind]
     types = _types(network)
     blocks, loose = _blocks_by_graph(network.graph, layers, types) if network.graph else (_repeated(weighted, types), [])
@@ -136,31 +135,28 @@ def _find_blocks(network: Classifier, layers: list[_Layer]) -> None:
 
 
 def _types(network: Classifier) -> dict[str, type]:
-    """The class of every module by its path. Tracing keeps only the layers, and notes for each where it came from."""
+    """The class of every module by its path. A traced network holds only its layers; its nodes tell the modules they came from."""
     if network.graph is None:
         return {path: type(module) for path, module in network.module.named_modules()}
-    found: dict[str, type] = {}
-    for node in network.graph.nodes.values():
-        for path, kind in node.meta.get("nn_module_stack", {}).values():
-            found[path] = kind
-    return found
+    stacks = [node.meta.get("nn_module_stack", {}) for node in network.graph.nodes.values()]
+    return {path: kind for stack in stacks for path, kind in stack.values()}
 
 
 def _repeated(weighted: list[_Layer], types: dict[str, type]) -> set[str]:
-    """Without a graph: the modules of several layers whose class appears more than once."""
+    """Blocks without a graph: the modules of several layers whose class occurs more than once."""
     counts = Counter(types.values())
     return {path for path, kind in types.items() if path and counts[kind] > 1 and kind not in _CONTAINERS
             and sum(_within(layer.path, path) for layer in weighted) > 1}
 
 
 def _blocks_by_graph(graph: Graph, layers: list[_Layer], types: dict[str, type]) -> tuple[set[str], list[list[_Layer]]]:
-    """The modules that hold the branches between two points that all passes through; and branches that no module holds."""
+    """Blocks by the graph: the modules that hold parallel branches, and the layers of branches that no such module holds."""
     by_path = {layer.path: layer for layer in layers}
     weighted = [layer for layer in layers if layer.kind]
     blocks: set[str] = set()
     loose: list[list[_Layer]] = []
     for nodes in _sections(graph):
-        paths = [node.target if node.op == "call_module" else _parent(str(node.target)) for node in nodes]
+        paths = [str(node.target) if node.op == "call_module" else _parent(str(node.target)) for node in nodes]
         section = [by_path[path] for path in dict.fromkeys(paths) if path in by_path]
         if len(section) < 2 or not any(layer.kind for layer in section):
             continue
@@ -175,7 +171,7 @@ def _blocks_by_graph(graph: Graph, layers: list[_Layer], types: dict[str, type])
 
 
 def _sections(graph: Graph) -> list[list[fx.Node]]:
-    """The runs of nodes between points that everything from the image passes through, branches only."""
+    """The nodes between each two successive nodes that every path from the image passes through; empty runs are left out."""
     image = graph.nodes[graph.input]
     varying, order, reach = {image}, [image], {image: 0}
     for node in graph.nodes.values():
@@ -186,7 +182,9 @@ def _sections(graph: Graph) -> list[list[fx.Node]]:
         if sources:
             varying.add(node)
             reach.update(dict.fromkeys([*sources, node], len(order) - 1))
-    sections, open_nodes, furthest = [], [], 0
+    sections: list[list[fx.Node]] = []
+    open_nodes: list[fx.Node] = []
+    furthest = 0
     for index, node in enumerate(order):
         if node in varying and furthest <= index:
             sections.append(open_nodes)
@@ -198,12 +196,12 @@ def _sections(graph: Graph) -> list[list[fx.Node]]:
 
 
 def _grouped(layers: list[_Layer]) -> list[_Group]:
-    """Blocks, and layers outside them with the norms that follow, in the order in which they run."""
+    """Blocks, and layers outside blocks with the norms that follow them, in the order in which they run."""
     groups: list[_Group] = []
-    waiting: list[str] = []  # parameters of what goes along with a layer that is still to come
+    waiting: list[str] = []  # parameters that are joined to a later layer
     of_block: dict[str, _Group] = {}
     last = next(layer for layer in reversed(layers) if layer.kind)
-    for place, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
         if layer.block in of_block:
             of_block[layer.block].parameters += layer.parameters
         elif layer.kind or layer.block:
@@ -211,7 +209,7 @@ def _grouped(layers: list[_Layer]) -> list[_Group]:
             waiting = []
             if layer.block:
                 of_block[layer.block] = groups[-1]
-        elif groups and not _leads(layer, layers[place + 1:], groups[-1], last):
+        elif groups and not _leads(layer, layers[index + 1:], groups[-1], last):
             groups[-1].parameters += layer.parameters
         else:
             waiting += layer.parameters
@@ -219,8 +217,8 @@ def _grouped(layers: list[_Layer]) -> list[_Group]:
 
 
 def _leads(layer: _Layer, following: list[_Layer], before: _Group, last: _Layer) -> bool:
-    """Whether a norm stands before its layer: it shares the module with the next one, and not with the one before."""
-    upcoming = next((one for one in following if one.kind), None)
+    """Whether a norm belongs to the layer after it: it is in one module with that layer, and not with the layer before."""
+    upcoming = next((after for after in following if after.kind), None)
     if upcoming is None or upcoming is last or upcoming.block:
         return False
     parent = _parent(layer.path)
@@ -228,10 +226,10 @@ def _leads(layer: _Layer, following: list[_Layer], before: _Group, last: _Layer)
 
 
 def _join_one(groups: list[_Group]) -> None:
-    """Join the two smallest neighbours, rather those of one module; the last layer joins only when nothing else is left."""
+    """Join the two neighbours with the fewest layers, preferring those of one module. The last layer is joined only at the end."""
     pairs = range(len(groups) - 2 if len(groups) > 2 else 1)
-    best = min(pairs, key=lambda at: len(groups[at].names) + len(groups[at + 1].names)
-               + _APART * (groups[at].parent != groups[at + 1].parent))
+    best = min(pairs, key=lambda index: len(groups[index].names) + len(groups[index + 1].names)
+               + _APART * (groups[index].parent != groups[index + 1].parent))
     first, second = groups[best], groups.pop(best + 1)
     kind = first.kind if first.kind == second.kind else "Layer"
     groups[best] = _Group(first.names + second.names, kind, first.parameters + second.parameters)
@@ -253,7 +251,7 @@ def _within(path: str, ancestor: str) -> bool:
 
 
 def _common(paths: list[str]) -> str:
-    """The path of the module that holds all of these layers, the nearest one."""
+    """The path of the smallest module that holds all of these layers."""
     split = [path.split(".")[:-1] for path in paths]
     shared = []
     for names in zip(*split, strict=False):

@@ -1,8 +1,8 @@
-"""The one door to torchvision.
+"""The only file that imports torchvision.
 
 torchvision's wheel on PyPI is compiled against a CUDA build of torch. Beside a CPU build of torch its compiled operators
-cannot be loaded, and ``import torchvision`` then dies on ``operator torchvision::nms does not exist``, although no
-classifier needs those operators. Declaring the two operators that torchvision looks up while it is imported cures it.
+cannot be loaded, and ``import torchvision`` then fails with ``operator torchvision::nms does not exist``, although no
+classifier needs those operators. So this file first declares the two operators that torchvision looks up during its import.
 Where the compiled operators load, they declare themselves, and a second declaration would be an error.
 """
 
@@ -34,7 +34,7 @@ def _compiled_operators_load() -> bool:
 
 
 if not _compiled_operators_load():
-    # The library object must stay alive: its declarations go when it does.
+    # This object must stay alive: when it is deleted, its declarations are, too.
     _declarations = torch.library.Library("torchvision", "FRAGMENT")
     for _schema in _MISSING:
         if not hasattr(torch.ops.torchvision, _schema.split("(")[0]):

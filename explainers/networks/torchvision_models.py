@@ -1,7 +1,7 @@
 """torchvision's ImageNet classifiers, with the weights that torchvision publishes for them.
 
-Where several are published, IMAGENET1K_V1 is taken: the recipe that the attribution papers measured. Nothing is downloaded
-unless ``load`` is called, and a file that torch has downloaded before is found again in its cache.
+Where several are published, IMAGENET1K_V1 is taken, which the attribution papers used. Nothing is downloaded except by
+``published_weights``, and a file that torch has downloaded before is taken from its cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from explainers.networks.preprocessing import Preprocessing
 
 DownloadProgress = Callable[[int, int], Any]
 
-# The picker's choice, with each one's title and published file. A test holds the files against torchvision's own table.
+# The networks that the app offers: title and file of the published weights. A test compares the files with torchvision's table.
 OFFERED: dict[str, tuple[str, str]] = {
     "squeezenet1_0": ("SqueezeNet 1.0", "squeezenet1_0-b66bff10.pth"),
     "mobilenet_v2": ("MobileNetV2", "mobilenet_v2-b0353104.pth"),
@@ -43,7 +43,7 @@ OFFERED: dict[str, tuple[str, str]] = {
 
 
 def is_downloaded(name: str) -> bool:
-    """Whether an offered network's weights lie in torch's cache."""
+    """Whether the weights of an offered network are in torch's cache."""
     return (_cache() / OFFERED[name][1]).is_file()
 
 
@@ -52,7 +52,7 @@ def _cache() -> Path:
 
 
 def _torchvision() -> Any:
-    """Imported when a torchvision network is asked for: it takes longer to import than the embedded networks to run."""
+    """torchvision, imported only when it is needed, because its import takes longer than running an embedded network."""
     from explainers.networks.torchvision_guard import torchvision
     return torchvision
 
@@ -73,15 +73,15 @@ def build(name: str, classes: int = 1000) -> nn.Module:
 
 
 def published(name: str, weights: str = "IMAGENET1K_V1") -> Any:
-    """torchvision's entry for published weights: url, transforms, meta."""
-    known = {entry.name: entry for entry in _torchvision().models.get_model_weights(name)}
-    if weights not in known:
-        raise ExplainerError(f"torchvision publishes {', '.join(known)} for {name}, not {weights!r}.")
-    return known[weights]
+    """torchvision's entry for published weights (url, transforms, meta). Raises ExplainerError for an unknown name of weights."""
+    entries = {entry.name: entry for entry in _torchvision().models.get_model_weights(name)}
+    if weights not in entries:
+        raise ExplainerError(f"torchvision publishes {', '.join(entries)} for {name}, not {weights!r}.")
+    return entries[weights]
 
 
 def preprocessing(name: str) -> Preprocessing:
-    """What torchvision's own transforms do for this architecture."""
+    """The same as torchvision's transforms for this architecture."""
     preset = published(name).transforms()
     return Preprocessing(preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std),
                          preset.interpolation.value)
@@ -105,16 +105,16 @@ def _download(url: str, path: Path, name: str, progress: DownloadProgress | None
     digest = hashlib.sha256()
     handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=30) as answer:
-            total, done = int(answer.headers.get("Content-Length") or 0), 0
-            while block := answer.read(2**18):
+        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=30) as response:
+            total, done = int(response.headers.get("Content-Length") or 0), 0
+            while block := response.read(2**18):
                 file.write(block)
                 digest.update(block)
                 done += len(block)
                 if progress is not None:
                     progress(done, total)
-        promised = re.search(r"-([0-9a-f]{8,})\.", path.name)
-        if promised and not digest.hexdigest().startswith(promised[1]):
+        expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
+        if expected and not digest.hexdigest().startswith(expected[1]):
             raise ExplainerError(f"The downloaded weights of {name} are damaged (their checksum is wrong); try again.")
         os.replace(partial, path)
     except (urllib.error.URLError, OSError) as error:

@@ -11,14 +11,17 @@ drawing of weights and the comparing.
 from __future__ import annotations
 
 import explainers as ex
-from tests.benchmarks.command_line import question
+from tests.benchmarks.command_line import add_summary, question
+from tests.benchmarks.summaries import keep
 from tests.benchmarks.time_over_floor import best_batches, best_seconds, clock_of, floor_parser, images, least_seconds, pass_seconds
 
 CHECKS = {"class_sensitivity": {"classes": (1, 2, 3)}, "sanity_checks": {}}
 
 
 def main() -> None:
-    arguments = floor_parser(__doc__).parse_args()
+    parser = floor_parser(__doc__)
+    add_summary(parser)
+    arguments = parser.parse_args()
     clock = clock_of(arguments)
     network = ex.load_model(arguments.network, weights=arguments.weights)
     batches = best_batches(network, clock)
@@ -32,6 +35,7 @@ def main() -> None:
             seconds = best_seconds(lambda measurement=measurement: ex.Engine().measure(measurement), clock)
             floor = least_seconds(passes, before, pass_seconds(network, batches, clock))
             print(f"{check:20s} {spec:30s} {maps:4d} {seconds:8.3f} {floor:8.3f} {seconds / floor:6.2f}", flush=True)
+            keep(arguments.summary, {"what": f"{check}, {spec}, {network.name}"}, result=f"{seconds / floor:.2f}")
 
 
 if __name__ == "__main__":

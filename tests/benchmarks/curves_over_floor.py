@@ -11,7 +11,8 @@ import torch
 
 import explainers as ex
 from explainers.metrics import insertion_deletion
-from tests.benchmarks.command_line import parse_measure
+from tests.benchmarks.command_line import add_summary, parse_measure
+from tests.benchmarks.summaries import keep
 from tests.benchmarks.time_over_floor import BATCHES, best_seconds, clock_of, floor_parser, images
 
 
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("--maps", type=int, default=1)
     parser.add_argument("--steps", type=int, default=64, help="points of each curve")
     parser.add_argument("--measures", nargs="+", default=["rise", "i_gos@28"], help="protocol[@resolution][/magnitude]")
+    add_summary(parser)
     arguments = parser.parse_args()
     clock = clock_of(arguments)
     network = ex.load_model(arguments.network, weights=arguments.weights)
@@ -33,6 +35,7 @@ def main() -> None:
     each = {size: pass_seconds(size) for size in BATCHES}
     size = min(each, key=each.get)
     print(f"{network.title} on {network.device}: {1e3 * each[size]:.2f} ms an image at batch {size}")
+    ratios = []
     for spec in arguments.measures:
         protocol, resolution, order_by = parse_measure(spec)
         cells = resolution**2 if resolution else maps[0].numel()
@@ -40,8 +43,11 @@ def main() -> None:
         passes = insertion_deletion.passes(network, maps, **settings).forward
         before = pass_seconds(size)
         seconds = best_seconds(lambda settings=settings: insertion_deletion.measure(network, x, maps, target=1, **settings), clock)
-        ratio = seconds / (passes * (before + pass_seconds(size)) / 2)
-        print(f"{spec:20s} {passes:6g} F {seconds:8.2f} s, {passes / seconds:8.1f} a second, {ratio:5.2f} of the floor", flush=True)
+        ratios.append(seconds / (passes * (before + pass_seconds(size)) / 2))
+        print(f"{spec:20s} {passes:6g} F {seconds:8.2f} s, {passes / seconds:8.1f} a second, {ratios[-1]:5.2f} of the floor",
+              flush=True)
+    keep(arguments.summary, {"what": f"insertion_deletion, {arguments.steps} steps a curve, {network.name}"},
+         result=f"{min(ratios):.2f} to {max(ratios):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long a person waits: from `streamlit run app.py` to the first heatmap, and for a view that was seen before.
 
-    python tests/benchmarks/startup.py [--starts 3]
+    python -m tests.benchmarks.startup --starts 3
 
 Chromium is already open and asks for the page as soon as the server answers, as a person's browser would. "Painted" is
 two animation frames after the map has its pixels; 10 s more means that a map waited for Explain. Every start has an empty
@@ -9,7 +9,6 @@ map cache. A start before the first leaves Python's compiled files behind, as an
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -17,7 +16,12 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.benchmarks.command_line import add_summary, parser_of
+from tests.benchmarks.summaries import keep
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"
@@ -52,11 +56,25 @@ REMEMBER = """() => { window.before = [...document.querySelectorAll('.js-plotly-
   .map(n => n.getAttribute('href')).join(); }"""
 
 
-def first_heatmap(browser) -> tuple[float, float, float, float, float, list[float], list[float]]:
-    """Seconds from the start of the process until the server answers, one map and three maps are painted, and the figure in which
-    they can be zoomed has taken their place; then the
-    server's CPU seconds so far (which hardly depend on what else the machine does); then cached views: another picture that
-    was seen before, and the same picture again (the whole script runs, the figure stays)."""
+@dataclass(frozen=True)
+class Start:
+    """Seconds from the start of the process until the server answers, one map and three maps are painted, and the figure in which they
+    can be zoomed has taken their place. ``cpu``: the server's CPU seconds until then, which other work on the machine hardly changes.
+    ``another``: of a view of another picture that was seen before; ``same``: of the same view again, for which the whole script runs
+    and the figure stays.
+    """
+
+    answered: float
+    one: float
+    three: float
+    figure: float
+    cpu: float
+    another: tuple[float, ...]
+    same: tuple[float, ...]
+
+
+def measure_start(browser) -> Start:
+    """Start a server with an empty cache, and look at it."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "EXPLORER_CACHE": folder}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -67,18 +85,16 @@ def first_heatmap(browser) -> tuple[float, float, float, float, float, list[floa
             answered = wait(begin)
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(f"http://127.0.0.1:{PORT}/", wait_until="commit")
-            page.evaluate(PAINTED, 1)
-            one = time.perf_counter() - begin
-            page.evaluate(PAINTED, 3)
-            three = time.perf_counter() - begin
-            page.evaluate(FIGURE)
-            figure = time.perf_counter() - begin
+            seconds = []
+            for script, argument in ((PAINTED, 1), (PAINTED, 3), (FIGURE, None)):
+                page.evaluate(script, argument)
+                seconds.append(time.perf_counter() - begin)
             cpu = cpu_seconds(process.pid)
-            again = cached_views(page)
+            another = cached_views(page)
             page.wait_for_timeout(700)
             same = [page.evaluate(RERUN) for _ in range(4)][1:]
             page.close()
-            return answered, one, three, figure, cpu, again, same
+            return Start(answered, *seconds, cpu, tuple(another), tuple(same))
         finally:
             process.terminate()
             process.wait()
@@ -116,7 +132,6 @@ def cached_views(page) -> list[float]:
 
 def server_side() -> list[float]:
     """Seconds of one run of the whole script with everything in the cache, without a browser."""
-    sys.path.insert(0, str(ROOT))
     os.environ["EXPLORER_CACHE"] = "off"
     from streamlit.testing.v1 import AppTest
 
@@ -129,24 +144,37 @@ def server_side() -> list[float]:
     return seconds
 
 
+def report(starts: Sequence[Start], in_server: float, summary: Path | None) -> None:
+    """One line a start, and the range over all starts for RESULTS.md."""
+    for number, start in enumerate(starts, start=1):
+        print(f"start {number}: server answers {start.answered:.2f} s, first heatmap {start.one:.2f} s, "
+              f"three heatmaps {start.three:.2f} s, the figure {start.figure:.2f} s ({start.cpu:.1f} CPU s of the server); "
+              f"another cached view: median {statistics.median(start.another):.2f} s, worst {max(start.another):.2f} s; "
+              f"the same view again: {statistics.median(start.same):.2f} s")
+    print(f"server's part of a cached view (whole script, AppTest): median {in_server:.3f} s")
+    columns = {"first heatmap": [start.one for start in starts], "all three heatmaps": [start.three for start in starts],
+               "the figure that can be zoomed": [start.figure for start in starts],
+               "the same view again, painted": [statistics.median(start.same) for start in starts],
+               "another cached view, painted": [statistics.median(start.another) for start in starts]}
+    for what, seconds in columns.items():
+        keep(summary, {"what": what}, result=f"{min(seconds):.2f} to {max(seconds):.2f} s")
+    keep(summary, {"what": "the same view again, in the server"}, result=f"{in_server:.2f} s")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--starts", type=int, default=3)
-    starts = parser.parse_args().starts
+    add_summary(parser)
+    arguments = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     load = os.getloadavg()[0]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        first_heatmap(browser)
-        for start in range(starts):
-            answered, one, three, figure, cpu, again, same = first_heatmap(browser)
-            print(f"start {start + 1}: server answers {answered:.2f} s, first heatmap {one:.2f} s, three heatmaps {three:.2f} s, "
-                  f"the figure {figure:.2f} s ({cpu:.1f} CPU s of the server); "
-                  f"another cached view: median {statistics.median(again):.2f} s, worst {max(again):.2f} s; "
-                  f"the same view again: {statistics.median(same):.2f} s")
+        measure_start(browser)  # leaves Python's compiled files behind
+        starts = [measure_start(browser) for _ in range(arguments.starts)]
         browser.close()
-    print(f"server's part of a cached view (whole script, AppTest): median {statistics.median(server_side()):.3f} s")
+    report(starts, statistics.median(server_side()), arguments.summary)
     print(f"{os.cpu_count()} cores, load average before the run {load:.1f}")
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PAINTED = ".js-plotly-plot .heatmaplayer image"
@@ -79,8 +79,8 @@ def chromium():
 @pytest.fixture(scope="session")
 def address(chromium, tmp_path_factory) -> Iterator[str]:
     """The address of one warm server."""
-    with server(tmp_path_factory.mktemp("server")) as found:
-        yield found
+    with server(tmp_path_factory.mktemp("server")) as started:
+        yield started
 
 
 class Visit:
@@ -115,6 +115,11 @@ class Visit:
 
     def maps(self) -> int:
         return self.page.locator(PAINTED).count()
+
+    def painted(self, maps: int) -> list[str]:
+        """The pixels of the maps, once as many are painted: on a busy machine plotly paints them one after another."""
+        self.page.wait_for_function(f"() => document.querySelectorAll('{PAINTED}').length === {maps}")
+        return self.images()
 
     def images(self) -> list[str]:
         """The pixels of the maps that are painted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from io import BytesIO
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser.conftest import PAINTED, server
+from browser.conftest import server
 
 pytestmark = pytest.mark.browser
 
@@ -32,35 +33,34 @@ def upload(visit, name: str, kind: str, data: bytes) -> None:
 
 def test_the_start_page_paints_three_maps(visit):
     page = visit().go()
-    explain = page.page.locator(".st-key-explain button").first
-    if explain.count():  # on a busy machine the estimate may pass the limit
-        explain.click()
-    page.page.wait_for_function(f"() => document.querySelectorAll('{PAINTED}').length === 3")
-    assert all(source and source.startswith("data:image/png") for source in page.images())
+    waiting = page.page.locator(".st-key-run-maps button").first
+    if waiting.count():  # on a busy machine the estimate may pass the limit
+        waiting.click()
+    assert all(source and source.startswith("data:image/png") for source in page.painted(3))
     first = page.page.locator(".st-key-previews")
     assert first.count() <= 1 and not first.is_visible()  # the pictures that were there before the figure
 
 
 def test_a_real_file_is_uploaded_and_explained_by_three_methods(visit):
     page = visit().go("?" + THREE)
-    before = page.images()
+    before = page.painted(3)
     upload(page, "photo.jpg", "image/jpeg", jpeg())
     page.page.get_by_text("framed part seen at").wait_for()
     page.settle()
-    assert page.maps() == 3 and not set(page.images()) & set(before)
+    assert not set(page.painted(3)) & set(before)
     assert "picture=upload-" in page.page.url
 
 
 def test_a_bad_file_gets_a_line_and_the_maps_stay(visit):
     page = visit().go("?" + THREE)
-    before = page.images()
+    before = page.painted(3)
     upload(page, "notes.jpg", "image/jpeg", b"not a picture")
     page.page.get_by_text("notes.jpg:").wait_for()
     page.settle()
-    assert page.images() == before
+    assert page.painted(3) == before
 
 
-@pytest.mark.parametrize(("link", "sign"), [("?" + THREE, ".js-plotly-plot"), ("methods?family=Control", ".facts")])
+@pytest.mark.parametrize(("link", "sign"), [("?" + THREE, ".js-plotly-plot"), ("methods?family=Control", "[class*=st-key-card-]")])
 def test_a_cold_deep_link_brings_the_whole_app(visit, chromium, tmp_path, link, sign):
     """On a cold server Streamlit runs a linked page without app.py, unless the page takes care."""
     with server(tmp_path) as cold:
@@ -72,12 +72,12 @@ def test_a_cold_deep_link_brings_the_whole_app(visit, chromium, tmp_path, link, 
 
 def test_a_display_control_redraws_without_computing(visit):
     page = visit().go("?" + THREE)
-    before, cost = page.images(), page.page.locator(".st-key-settings").inner_text()
+    before, cost = page.painted(3), page.page.locator(".st-key-settings").inner_text()
     page.page.get_by_role("radio", name="Magnitude").click()
     page.page.wait_for_function("() => location.search.includes('values=Magnitude')")
     page.page.wait_for_timeout(300)
     page.settle()
-    assert page.maps() == 3 and page.images() != before
+    assert page.painted(3) != before
     assert page.page.locator(".st-key-settings").inner_text() == cost
 
 
@@ -120,11 +120,11 @@ def test_downloads_arrive(visit):
 
 def test_stop_stops_and_keeps_what_is_there(visit):
     page = visit().go("?methods=Gradient&methods=RISE&rise.masks=100000", wait="text=Waits for Explain")
-    page.page.locator(".st-key-explain button").first.click()
-    page.page.locator(".st-key-stop-run button").first.wait_for()
+    page.page.locator(".st-key-run-maps button").first.click()
+    page.page.get_by_text(re.compile("^RISE, about .* left$")).first.wait_for()
     page.page.wait_for_timeout(600)
     begin = time.monotonic()
-    page.page.locator(".st-key-stop-run button").first.click()
+    page.page.locator(".st-key-stop-maps button").first.click()
     page.page.get_by_text("Stopped.").wait_for()
     assert time.monotonic() - begin < 3
     page.settle()
@@ -133,12 +133,12 @@ def test_stop_stops_and_keeps_what_is_there(visit):
 
 def test_a_changed_widget_abandons_the_run(visit):
     page = visit().go("?methods=RISE&rise.masks=100000", wait="text=Waits for Explain")
-    page.page.locator(".st-key-explain button").first.click()
-    page.page.locator(".st-key-stop-run button").first.wait_for()
+    page.page.locator(".st-key-run-maps button").first.click()
+    page.page.locator(".st-key-stop-maps button").first.wait_for()
     page.page.locator("[class*=st-key-picture-]").nth(1).locator("button").first.click()
     page.page.get_by_text("Waits for Explain").wait_for(timeout=5000)
     page.settle()
-    assert page.page.locator(".st-key-stop-run").count() == 0
+    assert page.page.locator(".st-key-stop-maps").count() == 0
 
 
 def test_the_choice_survives_a_change_of_page(visit):
@@ -146,19 +146,19 @@ def test_the_choice_survives_a_change_of_page(visit):
     page.page.locator("[class*=st-key-picture-]").nth(2).locator("button").first.click()
     page.page.wait_for_function("() => location.search.includes('picture=')")
     page.settle()
-    before = page.images()
+    before = page.painted(3)
     page.page.get_by_role("link", name="Methods").first.click()
-    page.page.wait_for_selector(".facts")
+    page.page.wait_for_selector("[class*=st-key-card-]")
     page.settle()
     page.page.get_by_role("link", name="Compare").first.click()
     page.page.wait_for_selector(".js-plotly-plot .heatmaplayer image")
     page.settle()
-    assert page.images() == before and "gradient.times_input=true" in page.page.url
+    assert page.painted(3) == before and "gradient.times_input=true" in page.page.url
 
 
 @pytest.mark.parametrize("link", ["?" + THREE + "&controls=true", "methods"])
 def test_a_phone_never_scrolls_sideways(visit, link):
-    page = visit(390, 844).go(link, wait=".facts" if link == "methods" else ".js-plotly-plot .heatmaplayer image")
+    page = visit(390, 844).go(link, wait="[class*=st-key-card-]" if link == "methods" else ".js-plotly-plot .heatmaplayer image")
     assert page.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     assert page.page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth")
 

@@ -11,7 +11,7 @@ LINES = "#root .st-key-curves .scatterlayer path.js-line"
 
 
 def pictures(visit) -> list[str]:
-    return visit.page.eval_on_selector_all(".scrub img", "nodes => nodes.map(node => node.src)")
+    return visit.page.eval_on_selector_all(".st-key-scrub img", "nodes => nodes.map(node => node.src)")
 
 
 def open_curves(visit, link: str = QUICK):
@@ -26,12 +26,12 @@ def open_curves(visit, link: str = QUICK):
 
 def test_curves_are_painted_and_the_slider_scrubs_all_methods(visit):
     page = open_curves(visit())
-    methods = page.page.locator(".scrub figure").count()
+    methods = page.page.locator(".st-key-scrub figure").count()
     assert methods >= 4 and page.page.locator(LINES).count() == 2 * methods
     before = pictures(page)
     page.page.locator(".st-key-share input[type=range]").focus()
     page.page.keyboard.press("End")
-    page.page.wait_for_function("before => document.querySelector('.scrub img').src !== before", arg=before[0])
+    page.page.wait_for_function("before => document.querySelector('.st-key-scrub img').src !== before", arg=before[0])
     page.settle()
     after = pictures(page)
     assert len(after) == 2 * methods and len(set(after[::2])) == 1  # everything is inserted: the same picture for all
@@ -50,16 +50,17 @@ def test_the_downloads_are_what_they_say(visit):
 def test_the_page_fits_a_phone(visit):
     page = open_curves(visit(390, 844))
     assert page.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert page.page.locator(".scrub figure").first.bounding_box()["width"] <= 390
+    assert page.page.locator(".st-key-scrub figure").first.bounding_box()["width"] <= 390
 
 
 PICTURE = ".st-key-localisation-picture"
+CHANCE = ".st-key-localisation-table tr:last-child"
 WHERE = "faithfulness?measurement=Localisation&picture=star-heart&methods=Gradient&class=heart"
 
 
 def chance(page) -> str:
     """The region's area, as the table says it."""
-    return page.page.locator("tr.chance td").nth(1).inner_text()
+    return page.page.locator(f"{CHANCE} td").nth(1).inner_text()
 
 
 def test_what_is_drawn_stands_in_the_link(visit):
@@ -76,10 +77,22 @@ def test_what_is_drawn_stands_in_the_link(visit):
                 page.page.mouse.down()
         page.page.mouse.up()
         page.page.wait_for_function("key => new URL(location).searchParams.has(key)", arg=key)
-        page.page.wait_for_function("seen => !seen.includes(document.querySelector('tr.chance td:nth-child(2)').innerText)",
-                                    arg=list(seen))
+        page.page.wait_for_function("([seen, row]) => !seen.includes(document.querySelector(row + ' td:nth-child(2)').innerText)",
+                                    arg=[list(seen), CHANCE])
         page.settle()
         seen.add(chance(page))
     assert len(seen) == 4
-    again = visit().go(page.page.url.split("/", 3)[3], wait="tr.chance")
+    again = visit().go(page.page.url.split("/", 3)[3], wait=CHANCE)
     assert chance(again) == chance(page)
+
+
+def test_the_button_gives_way_to_the_bar_and_stop_brings_it_back(visit):
+    """Streamlit keeps what a former run drew until the next one has ended, unless something takes its place."""
+    page = visit().go("faithfulness?measurement=Sensitivity-n&picture=star-heart&methods=Gradient&class=heart&sn_masks=400&seed=9",
+                      wait=".st-key-run-sensitivity button").page
+    page.locator(".st-key-run-sensitivity button").first.click()
+    page.wait_for_selector(".st-key-bar-sensitivity [data-testid=stProgress]")
+    page.wait_for_selector(".st-key-run-sensitivity", state="detached", timeout=5000)
+    page.locator(".st-key-stop-sensitivity button").first.click()
+    page.locator(".st-key-offer-sensitivity").get_by_text("Stopped.").wait_for()
+    assert page.locator(".st-key-run-sensitivity").count() == 1 and page.locator(".st-key-bar-sensitivity").count() == 0

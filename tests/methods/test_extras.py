@@ -13,8 +13,9 @@ from explainers.contract import AuxiliaryOutput
 
 SHOWING = {key: method for key, method in ex.methods().items() if method.auxiliary_outputs}
 PAPERS = {"attribution_mask", "dmbp", "i_gos", "iba", "input_iba", "mip_in"}
-every_extra = pytest.mark.parametrize(("key", "extra"), [(key, extra) for key, method in SHOWING.items() for extra in method.auxiliary_outputs],
-                                      ids=lambda value: value.name if isinstance(value, AuxiliaryOutput) else value)
+every_extra = pytest.mark.parametrize(
+    ("key", "extra"), [(key, extra) for key, method in SHOWING.items() for extra in method.auxiliary_outputs],
+    ids=lambda value: value.name if isinstance(value, AuxiliaryOutput) else value)
 
 
 @pytest.fixture(scope="session")

@@ -244,8 +244,8 @@ def test_an_unpayable_price_closes_the_mask_and_no_price_leaves_it_open(planted)
     network, x = planted
     context = Context(network, reference=random_set(side=12))
     signal = iba.feature_signal(network, x, "features", 40, context)
-    rich, poor = (optimise_mask(network, signal, Target.of(1), Descent(beta, 25, 10, sigma=0.0), context, torch.Generator().manual_seed(0))
-                  for beta in (0.0, 1e9))
+    rich, poor = (optimise_mask(network, signal, Target.of(1), Descent(beta, 25, 10, sigma=0.0), context,
+                                torch.Generator().manual_seed(0)) for beta in (0.0, 1e9))
     assert poor.mask.keep.max() < 0.01 and poor.nats.max() < 0.05 and rich.mask.keep[0, 2, 5, 3] > 0.99
     noisy = signal.mixed(poor.mask, signal.draw_noise(4000, torch.Generator().manual_seed(1)))
     alone = signal.draw_noise(4000, torch.Generator().manual_seed(1))

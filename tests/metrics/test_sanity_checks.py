@@ -16,8 +16,10 @@ from explainers.metrics.map_distances import Distances
 from explainers.metrics.sanity_checks import (
     MODES,
     SIMILARITIES,
+    STEP,
     Predictions,
     Step,
+    StepQuestion,
     measure,
     predictions,
     schedule,
@@ -88,9 +90,10 @@ def test_the_class_stays_the_one_that_the_intact_network_predicts(toy, image):
 
 
 def test_predictions_are_compared_with_the_intact_networks(toy, image):
-    assert predictions(toy, toy, image, 1).rank == pytest.approx(1) and not predictions(toy, toy, image, 1).changed
+    assert predictions(toy, toy, image, Target.of(1)).rank == pytest.approx(1)
+    assert not predictions(toy, toy, image, Target.of(1)).changed
     other = randomised(toy, stages(toy)[:1])
-    found = predictions(toy, other, image, (3, 1))
+    found = predictions(toy, other, image, Target.of((3, 1)))
     assert found.probability_before == pytest.approx(float(toy.predict(image)[0, 3]))
     assert found.probability == pytest.approx(float(other.predict(image)[0, 3]))
     assert found.changed == (int(toy.predict(image).argmax()) != int(other.predict(image).argmax()))
@@ -181,3 +184,28 @@ def test_what_does_not_exist_is_refused(toy, image):
         measure(toy, image, by("gradient"), mode="all")
     with pytest.raises(ex.ExplainerError, match="no step to judge"):
         verdict([])
+
+
+def test_a_check_is_made_of_steps_that_are_cached_by_themselves(toy, image):
+    """By question, weights and seed, never by title: stages that are grouped otherwise may hold the same weights."""
+    engine, question = ex.Engine(), ex.ask(toy, image, "gradient")
+    check = engine.measure(ex.judge("sanity_checks", question, draw_seed=3))
+    changes = schedule(toy)
+    for change, made in zip(changes, check.steps, strict=True):
+        kept = engine.lookup_computed(STEP, StepQuestion(question, replace(change, title="Another title"), seed=3).parts)
+        assert np.array_equal(kept.heatmap, made.heatmap) and kept.distances == made.distances
+    runs = engine.runs
+    again = StepQuestion(question, replace(changes[0], title="Another title"), seed=3).run(engine.explain, engine.get_or_compute)
+    assert engine.runs == runs and again.title == "Another title" and again.predictions == check.steps[0].predictions
+    first = StepQuestion(question, changes[0], seed=3)
+    others = [replace(first, seed=4), replace(first, how="permute"), replace(first, change=schedule(toy, "independent")[1]),
+              replace(first, question=replace(question, target=(int(question.target.first) + 1) % 5))]
+    assert all(engine.lookup_computed(STEP, other.parts) is None for other in others)
+
+
+def test_a_step_by_itself_is_the_step_of_the_check(toy, image):
+    check = measure(toy, image, by("gradient"), mode="last_layer", seed=3)
+    engine = ex.Engine()
+    alone = StepQuestion(ex.ask(toy, image, "gradient"), schedule(toy)[0], seed=3).run(engine.explain, engine.get_or_compute)
+    assert np.array_equal(alone.heatmap, check.steps[0].heatmap) and alone.distances == check.steps[0].distances
+    assert alone.predictions == check.steps[0].predictions and alone.title == check.steps[0].title

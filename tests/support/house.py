@@ -51,11 +51,16 @@ def project_sources() -> dict[str, str]:
     return {path.relative_to(ROOT).as_posix(): path.read_text() for path in [*paths, ROOT / "app.py"]}
 
 
-@functools.cache  # the planted copies differ from the project in one file
+@functools.cache  # planted sources differ from the project's in one file
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@functools.cache
 def imported_names(place: str, text: str) -> frozenset[str]:
     """The dotted names that a file imports: of ``from a.b import c`` it is ``a.b.c``."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(_tree(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -161,7 +166,7 @@ def long_parts(sources: Sources, most_lines: int = 400, most_in_function: int = 
     for place, text in sources.items():
         if (lines := text.count("\n")) > most_lines:
             yield f"{place} has {lines} lines"
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(_tree(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 length = node.end_lineno - node.lineno + 1
                 if length > most_in_function:

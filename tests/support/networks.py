@@ -50,3 +50,8 @@ def residual_module() -> nn.Module:
     return seeded(lambda: nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(inplace=True), Residual(8), nn.MaxPool2d(2),
         nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 5)))
+
+
+def drawn_images(count: int, seed: int, side: int = 32, channels: int = 3) -> torch.Tensor:
+    """(count, channels, side, side) from a standard normal distribution, as if normalised."""
+    return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(seed))

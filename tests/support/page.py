@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 from streamlit.testing.v1 import AppTest
 
 from components.compute import asked
@@ -24,14 +25,15 @@ LABELLED = ("button", "expander", "toggle", "download_button")
 
 
 class _Html(HTMLParser):
-    """The text, the table rows and the picture sources of a piece of HTML."""
+    """The text, the table rows, the described terms (``<dl>``) and the picture sources of a piece of HTML."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
         self.pieces: list[str] = []
         self.rows: list[list[str]] = []
+        self.terms: list[list[str]] = []
         self.sources: list[str] = []
-        self._in_cell = self._in_style = False
+        self._in_cell = self._in_term = self._in_style = False
         self.feed(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -41,6 +43,10 @@ class _Html(HTMLParser):
         elif tag in ("td", "th"):
             self._in_cell = True
             self.rows[-1].append("")
+        elif tag in ("dt", "dd"):
+            self._in_term = True
+            self.terms += [["", ""]] if tag == "dt" else []
+            self._at = tag == "dd"
         elif tag == "img":
             self.sources.append(dict(attrs).get("src") or "")
         self.handle_data(" " if tag not in ("b", "i", "em", "strong", "sub", "sup", "span") else "")
@@ -48,6 +54,7 @@ class _Html(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         self._in_style &= tag != "style"
         self._in_cell &= tag not in ("td", "th")
+        self._in_term &= tag not in ("dt", "dd")
         self.handle_data(" " if tag not in ("b", "i", "em", "strong", "sub", "sup", "span") else "")
 
     def handle_data(self, data: str) -> None:
@@ -56,9 +63,11 @@ class _Html(HTMLParser):
         self.pieces.append(data)
         if self._in_cell:
             self.rows[-1][-1] += data
+        if self._in_term:
+            self.terms[-1][self._at] += data
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text with single spaces; a no-break space is one of them."""
     return " ".join(text.split())
 
@@ -117,6 +126,23 @@ def unfold(app: AppTest, key: str) -> AppTest:
     return app.run()
 
 
+def draw_on(app: AppTest, key: str, **selection: list[dict[str, Any]]) -> AppTest:
+    """Draw on the chart with this key, and run the page: ``box=[{"x": [20, 40], "y": [5, 9]}]`` or ``lasso=...``, in pixels.
+
+    The browser's message is added to those of the widgets, because AppTest offers no selection on charts.
+    """
+    tree, drawn = app._tree, {"points": [], "point_indices": [], "box": [], "lasso": [], **selection}
+    states = tree.get_widget_states
+
+    def with_selection() -> WidgetStates:
+        message = states()
+        message.widgets.append(WidgetState(id=node(app, key).proto.id, string_value=json.dumps({"selection": drawn})))
+        return message
+
+    tree.get_widget_states = with_selection
+    return app.run()
+
+
 def run_all(app: AppTest, place: str = "maps") -> AppTest:
     """The page with all results of a place: its button is pressed, if something waits for it."""
     return click(app, f"run-{place}") if has(app, f"run-{place}") else app
@@ -142,15 +168,20 @@ def section(app: AppTest, key: str = "") -> str:
     pieces = []
     for each in nodes(app, key):
         if each.type in WRITTEN:
-            pieces.append(_plain(" ".join(_Html(each.value).pieces)) if each.type == "html" else str(each.value))
+            pieces.append(plain(" ".join(_Html(each.value).pieces)) if each.type == "html" else str(each.value))
         elif each.type in LABELLED:
             pieces.append(each.label)
-    return _plain(" ".join(pieces))
+    return plain(" ".join(pieces))
 
 
 def table(app: AppTest, key: str) -> list[list[str]]:
     """The rows of the tables in the container with this key: the texts of their cells, heads included."""
-    return [[_plain(cell) for cell in row] for source in _html(app, key) for row in _Html(source).rows]
+    return [[plain(cell) for cell in row] for source in _html(app, key) for row in _Html(source).rows]
+
+
+def terms(app: AppTest, key: str) -> dict[str, str]:
+    """The terms (``<dt>``) in the container with this key, and what stands beside each (``<dd>``)."""
+    return {plain(term): plain(text) for source in _html(app, key) for term, text in _Html(source).terms}
 
 
 def pictures(app: AppTest, key: str) -> list[str]:
@@ -212,7 +243,7 @@ def maps(app: AppTest) -> list[dict[str, Any]]:
 
 def words(app: AppTest) -> str:
     """All words of the figure with the maps."""
-    return _plain(" ".join(_Html(chart_text(app, "heatmaps")).pieces))
+    return plain(" ".join(_Html(chart_text(app, "heatmaps")).pieces))
 
 
 def chosen_picture(app: AppTest) -> str:

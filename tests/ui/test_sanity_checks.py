@@ -1,93 +1,136 @@
-"""The sanity checks page: maps revealed stage by stage, kept, told in words, and stopped at a cost."""
+"""The sanity checks page: maps shown stage by stage, kept, judged in words, and stopped at a cost."""
 
 from __future__ import annotations
 
 import csv
 import json
 from dataclasses import replace
-from html import unescape
 from io import StringIO
 
 import pytest
-from app.reading import complaints, page_html
+from support import page
+from support.page import choose, click, errors, has, section
 
 import explainers as ex
-from components.compute import gate
+from components.compute import asked
+from components.sanity_checks import report
+from components.state.engine import network
 from explainers.methods import gradients
+from explainers.metrics import sanity_checks as metric
 
 PAGE = {"network": "Digits: MLP-M of MIP-IN", "methods": ["Gradient"], "controls": "true"}
+RUN = "run-sanity"
 
 
 @pytest.fixture()
 def at_once(monkeypatch):
-    monkeypatch.setattr(gate, "FREE_SECONDS", float("inf"))  # the machine that runs the tests may be busy
+    monkeypatch.setattr(asked, "FREE_SECONDS", float("inf"))  # the machine that runs the tests may be busy
+
+
+@pytest.fixture()
+def never_at_once(monkeypatch):
+    monkeypatch.setattr(asked, "FREE_SECONDS", -1.0)
 
 
 def strip(app) -> str:
-    return next(element.proto.body for element in app.get("html") if 'class="strip"' in element.proto.body)
+    """The text of the filmstrip."""
+    return section(app, "filmstrip")
 
 
 def verdicts(app) -> str:
-    return unescape(next((element.proto.body for element in app.get("html") if 'class="weighed"' in element.proto.body), ""))
+    return section(app, "verdicts") if has(app, "verdicts") else ""
 
 
 def test_a_row_a_method_and_a_map_a_stage(open_app, at_once):
     app = open_app("sanity_checks", PAGE)
-    found = strip(app)
-    assert found.count('class="method"') == 4 and found.count("<img") == 4 * (3 + 1)
-    assert "Last layer" in found and "+ Dense layer" in found and not complaints(app)
+    text = strip(app)
+    assert len(page.pictures(app, "filmstrip")) == 4 * (3 + 1) and all(title in text for title in ("Gradient", "Edges (Sobel)"))
+    assert "Trained weights" in text and "Last layer" in text and "+ Dense layer" in text and not errors(app)
 
 
 def test_the_edges_do_not_follow_the_weights_and_the_gradient_does(open_app, at_once):
-    told = verdicts(open_app("sanity_checks", PAGE))
-    gradient, edges = (told.split(title)[1].split("</dd>")[0] for title in ("Gradient", "Edges (Sobel)"))
+    text = verdicts(open_app("sanity_checks", PAGE))
+    edges = text.split("Edges (Sobel)")[1]
+    gradient = text[:text.index(next(method.title for method in ex.methods().values() if method.is_control))]
     assert "It does not follow the last layer's weights" in edges and "still the same map (SSIM 1.00" in edges
     assert "follows" in gradient and "still the same map" not in gradient
+
+
+def test_the_strip_shows_what_the_metric_measures_and_shares_its_results(open_app, engine, at_once):
+    app = open_app("sanity_checks", {**PAGE, "controls": "false", "draw_seed": "5"})
+    net = network("digits_mlp")
+    sample = next(sample for sample in ex.samples() if sample.kind == "digits")
+    question = ex.ask(net, net.preprocess(sample.load()), "gradient")
+    before = engine.runs
+    check = engine.measure(ex.judge("sanity_checks", question, draw_seed=5))
+    assert engine.runs == before + 1  # the check itself; no map and no step is made again
+    alone = metric.measure(net, question.x, lambda net, x, target: ex.explain(net, x, "gradient", target=target), seed=5)
+    assert [step.distances for step in check.steps] == [step.distances for step in alone.steps]
+    assert all(f"{step.distances.ssim:.2f}".replace("-", "\u2212") in strip(app) for step in alone.steps)
 
 
 def test_what_was_computed_is_not_computed_again(open_app, engine, at_once):
     app = open_app("sanity_checks", PAGE)
     before = engine.runs
     app.run()
-    group(app, "likeness").set_value("HOG").run()
-    group(app, "randomise").set_value("Last layer only").run()  # the first stage of the cascade
-    assert engine.runs == before and "HOG" in page_html(app)
-    group(app, "randomise").set_value("Independent").run()
+    choose(app, "likeness", "HOG")
+    choose(app, "randomise", "Last layer only")  # the first stage of the cascade
+    assert engine.runs == before and "HOG" in section(app, "similarities")
+    choose(app, "randomise", "Independent")
     assert engine.runs > before
-
-
-def group(app, key):
-    return next(widget for widget in app.button_group if widget.key == key)
 
 
 def test_another_seed_draws_other_weights(open_app, at_once):
     app = open_app("sanity_checks", PAGE)
-    first = strip(app)
-    seed = next(widget for widget in app.number_input if widget.key == "draw_seed")
-    assert strip(seed.set_value(1).run()) != first
+    first = page.pictures(app, "filmstrip")
+    assert page.pictures(choose(app, "draw_seed", 1), "filmstrip") != first
 
 
-def test_what_costs_waits_for_its_button(open_app, monkeypatch):
-    monkeypatch.setattr(gate, "FREE_SECONDS", -1.0)
-    app = open_app("sanity_checks", {**PAGE, "methods": ["Gradient"], "draw_seed": "77"})
-    button = next(widget for widget in app.button if widget.key == "run-sanity")
-    assert button.label.startswith("Draw weights anew, 12 maps on 3 networks, about") and not verdicts(app)
-    app = button.click().run()
-    assert not app.exception and "Gradient" in verdicts(app) and not any(widget.key == "run-sanity" for widget in app.button)
+def test_what_costs_waits_for_its_button(open_app, never_at_once):
+    app = open_app("sanity_checks", {**PAGE, "draw_seed": "77"})
+    assert page.widget(app, RUN).label.startswith("Re-initialise weights, 12 maps on 3 networks, about") and not verdicts(app)
+    app = click(app, RUN)
+    assert not app.exception and "Gradient" in verdicts(app) and not has(app, RUN)
+
+
+def test_the_original_maps_are_part_of_the_estimate_once(open_app, engine, never_at_once):
+    app = open_app("sanity_checks", {**PAGE, "controls": "false", "seed": "76", "draw_seed": "76"})
+    assert page.captions(app, "offer-sanity") == ["10 F + 4 B"]  # of 4 maps, 1 F + 1 B each; and 2 F for each of 3 comparisons
+
+
+def test_cheap_stages_run_by_themselves_and_the_others_wait(open_app, monkeypatch):
+    """The budget is spent stage by stage, so all methods can be compared at the first stages at once."""
+    monkeypatch.setattr(asked, "may_run", lambda place, key, seconds, fits=False: place != "sanity" or next(turns) < 5)
+    turns = iter(range(1000))
+    app = open_app("sanity_checks", {**PAGE, "draw_seed": "81"})
+    assert len(page.pictures(app, "filmstrip")) == 4 + 5 and not verdicts(app)
+    assert page.widget(app, RUN).label.startswith("Re-initialise weights, 7 maps on 2 networks")
+
+
+def test_a_stopped_run_keeps_what_is_finished(open_app, never_at_once, monkeypatch):
+    app = open_app("sanity_checks", {**PAGE, "draw_seed": "82"})
+    page.stop_at_next_report(monkeypatch, "sanity")
+    app = click(app, RUN)
+    assert not app.exception and "Stopped." in " ".join(page.captions(app)) and has(app, RUN)
+    app = click(app, RUN)
+    assert not has(app, RUN) and "Gradient" in verdicts(app)
 
 
 def test_a_method_that_fits_says_so_and_never_runs_by_itself(open_app, at_once):
     app = open_app("sanity_checks", {**PAGE, "methods": ["MIP-IN"], "draw_seed": "78"})
-    assert any(widget.key == "run-sanity" for widget in app.button)
-    assert any("fits its statistics again on each of the randomised networks" in caption.value for caption in app.caption)
+    assert page.widget(app, RUN).label.startswith("Re-initialise weights, 3 maps on 3 networks, about")  # the controls' are there
+    assert page.widget(app, RUN).label.endswith(" after a fit") and "Edges (Sobel)" in verdicts(app)
+    assert any("MIP-IN fits its statistics again on each of the randomised networks" in caption for caption in page.captions(app))
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
 def test_a_method_that_fails_leaves_the_others_alone(open_app, at_once, monkeypatch, everywhere):
     intact = ex.load_model("digits_mlp").fingerprint
     declared = gradients.METHODS["gradient"]
+    tried = []
 
     def broken(network, *given):
+        tried.append(network)
         if everywhere or network.fingerprint != intact:
             raise ex.ExplainerError("It broke here.")
         return declared.attribute(network, *given)
@@ -95,64 +138,90 @@ def test_a_method_that_fails_leaves_the_others_alone(open_app, at_once, monkeypa
     monkeypatch.setitem(gradients.METHODS, "gradient", replace(declared, attribute=broken))
     app = open_app("sanity_checks", {**PAGE, "draw_seed": "79", "seed": "79"})
     assert not app.exception and "Edges (Sobel)" in verdicts(app)
-    assert "It broke here." in (" ".join(caption.value for caption in app.caption) if everywhere else strip(app) + verdicts(app))
+    if everywhere:
+        assert "Gradient is left out: It broke here." in page.captions(app)
+    else:
+        assert strip(app).count("It broke here.") == 3 and "It broke here." in verdicts(app)
+    count = len(tried)
+    app.run()
+    assert len(tried) == count  # it is not tried again
 
 
-def test_a_map_that_cannot_be_made_ends_its_row(open_app, monkeypatch):
-    """Where even the map as learned fails, when the button was pressed for it."""
-    monkeypatch.setattr(gate, "FREE_SECONDS", -1.0)
-
+def test_a_map_that_cannot_be_made_ends_its_row(open_app, never_at_once, monkeypatch):
+    """Where even the map with trained weights fails, when the button was pressed for it."""
     def broken(*given):
         raise ex.ExplainerError("It broke here.")
 
     monkeypatch.setitem(gradients.METHODS, "gradient", replace(gradients.METHODS["gradient"], attribute=broken))
     app = open_app("sanity_checks", {"network": PAGE["network"], "methods": ["Gradient", "Grad-CAM", "Guided Backpropagation"],
                                      "draw_seed": "80", "seed": "80"})
-    app = next(widget for widget in app.button if widget.key == "run-sanity").click().run()
+    app = click(app, RUN)
     assert not app.exception and "It broke here." in verdicts(app) and "Guided Backpropagation" in verdicts(app)
-    assert not any(widget.label.startswith("Explain") and "Guided" in widget.label for widget in app.button)
+    assert strip(app).count("It broke here.") == 3
+    assert "ready" in section(app, "settings-guided_backprop")
 
 
 def test_the_last_layer_alone_is_a_table(open_app, at_once):
     app = open_app("sanity_checks", {**PAGE, "randomise": "Last layer only", "drawn": "Normal"})
-    assert 'class="numbers"' in page_html(app) and strip(app).count("<img") == 4 * 2
-    assert not any(chart.proto.id.endswith("weight-curves") for chart in app.get("plotly_chart"))
+    assert len(page.table(app, "similarities")) == 1 + 4 and len(page.pictures(app, "filmstrip")) == 4 * 2
+    assert not has(app, "weight-curves")
+
+
+def test_the_curves_begin_with_the_trained_weights(open_app, at_once):
+    app = open_app("sanity_checks", PAGE)
+    axis = page.chart(app, "weight-curves")["layout"]["xaxis"]
+    assert axis["ticktext"][0] == "trained" and len(axis["ticktext"]) == 4
+    edges = next(trace for trace in page.chart(app, "weight-curves")["data"] if trace["name"] == "Edges (Sobel)")
+    assert edges["y"] == pytest.approx([1] * 4)
+    app = choose(app, "randomise", "Independent")
+    assert len(page.chart(app, "weight-curves")["layout"]["xaxis"]["ticktext"]) == 3
+
+
+def test_two_maps_can_be_compared_in_detail(open_app, engine, at_once):
+    app = open_app("sanity_checks", PAGE)
+    runs = engine.runs
+    assert page.widget(app, "closely_method").label == "Compare in detail"
+    app = choose(app, "closely_method", "Edges (Sobel)")
+    text = page.words(app)
+    assert "Edges (Sobel), trained weights" in text and "new weights down to: Last layer (7)" in text and "SSIM 1.00" in text
+    assert len(page.maps(app)) == 2 and engine.runs == runs
 
 
 def test_the_downloads_say_everything(open_app, at_once, monkeypatch):
-    from components.sanity_checks import sanity_report
+    files = {}
+    original = report.offer_downloads
 
-    kept = {}
-    original = sanity_report.downloads
+    def watched(workspace, randomisation, rows, display):
+        files.update(csv=report.numbers(rows), json=report.settings(workspace, randomisation, rows, display),
+                     png=report.figure(workspace, randomisation, rows, display))
+        original(workspace, randomisation, rows, display)
 
-    def watched(workspace, question, found, display):
-        kept.update(csv=sanity_report.numbers(found), json=sanity_report.settings(workspace, question, found, display),
-                    png=sanity_report.figure(workspace, question, found, display))
-        original(workspace, question, found, display)
-
-    monkeypatch.setattr(sanity_report, "downloads", watched)
-    open_app("sanity_checks", PAGE)
-    lines = list(csv.DictReader(StringIO(kept["csv"].decode())))
+    monkeypatch.setattr(report, "offer_downloads", watched)
+    app = open_app("sanity_checks", PAGE)
+    assert all(has(app, f"download-{kind}") for kind in ("png", "csv", "json"))
+    lines = list(csv.DictReader(StringIO(files["csv"].decode())))
     assert len(lines) == 4 * 3 and {line["stage"] for line in lines} == {"Last layer (7)", "Dense layer (4)", "Dense layer (1)"}
     assert all(float(line["ssim"]) == pytest.approx(1) for line in lines if line["method"] == "sobel")
-    facts = json.loads(kept["json"])
+    facts = json.loads(files["json"])
     assert facts["weights"]["randomised"] == "cascading" and len(facts["weights"]["stages"][2]["parameters"]) == 6
-    assert kept["png"].startswith(b"\x89PNG")
+    assert files["png"].startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(("methods", "line"), [([], "Choose at least one method"), (["grad_cam"], "None of the chosen methods")])
 def test_nothing_to_draw_is_one_line(open_app, methods, line):
     app = open_app("sanity_checks", {"network": PAGE["network"], "methods": ["Gradient"]})
-    app = next(widget for widget in app.multiselect if widget.key == "methods").set_value(methods).run()
-    assert [one.value.startswith(line) for one in app.info] == [True] and 'class="strip"' not in page_html(app)
+    app = choose(app, "methods", methods)
+    assert [info.startswith(line) for info in page.infos(app)] == [True] and not has(app, "filmstrip")
 
 
-@pytest.mark.parametrize(("network", "off"), [("Digits: MLP-M of MIP-IN", True), ("Scenes: VGG with biases", False)])
-def test_the_number_of_stages_is_off_where_it_changes_nothing(open_app, network, off):
-    app = open_app("sanity_checks", {"network": network, "methods": ["Gradient"]})
-    assert next(one for one in app.slider if one.key == "stages").disabled == off
+@pytest.mark.parametrize(("name", "off"), [("Digits: MLP-M of MIP-IN", True), ("Scenes: VGG with biases", False)])
+def test_the_number_of_stages_is_off_where_it_changes_nothing(open_app, name, off):
+    app = open_app("sanity_checks", {"network": name, "methods": ["Gradient"]})
+    assert page.widget(app, "stages").disabled == off
 
 
 def test_the_probability_is_named_where_another_class_comes_first(open_app, at_once):
-    assert "p 0.97</span>" in strip(open_app("sanity_checks", {**PAGE, "class": "2"}))
-    assert "says 2</span>" in (found := strip(open_app("sanity_checks", {**PAGE, "class": "5"}))) and "p &lt; 0.01 for 5" in found
+    text = strip(open_app("sanity_checks", {**PAGE, "class": "2"}))
+    assert "p 0.97" in text and "p 0.97 for" not in text
+    text = strip(open_app("sanity_checks", {**PAGE, "class": "5"}))
+    assert "predicts 2" in text and "p < 0.01 for 5" in text

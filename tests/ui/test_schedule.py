@@ -182,6 +182,18 @@ def test_what_was_asked_or_stopped_counts_for_those_tasks_only(bench):
     assert bench.tried[-1] == "dear" and has(app, "run-a")
 
 
+def test_a_stop_takes_back_what_was_asked_for(bench):
+    bench.add("dear", 60.0, during=lambda: stop(bench))
+    app = click(run(bench), "run-a")
+    assert bench.tried == ["dear"]
+    dear = bench.places.pop("a")
+    bench.add("other", 0.1, during=lambda: stop(bench))
+    app.run()
+    bench.places["a"] = dear
+    app.run()
+    assert bench.tried == ["dear", "other"] and has(app, "run-a")
+
+
 def fail(error: Exception) -> Callable[[], None]:
     def raising() -> None:
         raise error
@@ -221,8 +233,9 @@ def test_clear_map_cache_forgets_failures(open_app, monkeypatch):
 def test_a_refused_task_says_why_and_is_never_tried(bench):
     bench.add("good", 0.1)
     bench.places["a"].append(refused("Feather map", "It needs feathers."))
+    bench.add("costly", 60.0, refusal="It needs wings.")
     app = run(bench)
-    assert bench.states["a"] == [Ready("GOOD"), Failed("It needs feathers.")]
+    assert bench.states["a"] == [Ready("GOOD"), Failed("It needs feathers."), Failed("It needs wings.")]
     assert bench.tried == ["good"] and not has(app, "run-a")
 
 

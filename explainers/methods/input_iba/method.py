@@ -19,10 +19,9 @@ Where paper and code differ:
 - ``feature_beta``: 10 in the paper, 20 in the code.
 The steps of theta, five critic updates per generator update, and the output are the code's.
 
-When it misleads: the prior starts at IBA's map and moves little, so pixels where IBA is low are expensive to keep and stay dark;
-the method is no second opinion on IBA. It is random: another seed gives another map. It shows what suffices, never what speaks
-against the class. ``auto`` chooses IBA's layer; a wide one, such as VGG16's with 512 channels, needs a critic of 64 million
-weights, which then takes most of the time.
+When it misleads: the prior starts at IBA's map and moves little, so pixels where IBA is low are expensive to keep and stay dark.
+It shows what suffices, never what speaks against the class. Time: ``auto`` chooses IBA's layer, and a wide one, such as VGG16's
+with 512 channels, needs a critic of 64 million weights, which takes most of it.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from explainers.networks.classifier import Classifier
 from explainers.parameters import choice, integer, real, switch
 from explainers.passes import Passes
 from explainers.requirements import FEATURE_MAPS, GRAPH, REFERENCE_SET
+from explainers.resampling import size_of
 from explainers.target import Target
 
 FEATURE_STEPS = 10  # of Adam, in the feature bottleneck
@@ -99,10 +99,11 @@ def passes_on(params: Params, network: Classifier) -> Passes:
 
 
 def relu_follows(network: Classifier, node: str) -> bool:
-    return any(network.graph.kinds[user.name] in {"relu", "relu6"} for user in network.graph.nodes[node].users)
+    graph = network.walkable
+    return any(graph.kinds[user.name] in {"relu", "relu6"} for user in graph.nodes[node].users)
 
 
-def _stages(params: Params, network: Classifier) -> tuple[int, int, int, int]:
+def _stages(params: Params, network: Classifier) -> tuple[int, ...]:
     """The expected work (1 is a hundredth of a pass) up to the end of fitting, features, prior and pixels, for the progress."""
     node = iba.bottleneck_layer(network, params.layer)
     whole = passes_on(params, network)
@@ -114,7 +115,7 @@ def _stages(params: Params, network: Classifier) -> tuple[int, int, int, int]:
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
-    node, size = iba.bottleneck_layer(network, params.layer), tuple(x.shape[-2:])
+    node, size = iba.bottleneck_layer(network, params.layer), size_of(x)
     fit_end, features_end, prior_end, end = _stages(params, network)
     signal = iba.feature_signal(network, x, node, params.images, context.part(0, fit_end, end))
     context.progress(fit_end, end)

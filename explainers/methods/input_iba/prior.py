@@ -18,7 +18,7 @@ generator's none for the critic's weights. The features of a batch are computed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -63,7 +63,7 @@ def generator_batches(samples: int, batch: int) -> list[int]:
 class Critic:
     """Three convolutions with batch norm and three dense layers give features of ``size`` (C, h, w), at least 4 x 4, one score."""
 
-    def __init__(self, size: tuple[int, int, int], generator: torch.Generator):
+    def __init__(self, size: Sequence[int], generator: torch.Generator):
         channels, height, width = size
         if min(height, width) < 4:
             raise UnsupportedError(f"InputIBA's critic needs a layer of 4 x 4 places or more, not {height} x {width}.")
@@ -171,7 +171,7 @@ def train_prior(network: Classifier, x: Tensor, node: str, targets: Targets, sta
     prior = Prior(Mask.of(mixer.theta.detach()))
     if not settings.epochs:
         return prior
-    critic = Critic(tuple(targets.signal.value.shape[1:]), generator)
+    critic = Critic(targets.signal.value.shape[1:], generator)
     rates = [{"params": [weight], "lr": rate} for weight, rate in zip(mixer.weights, RATES, strict=True)]
     optimisers = (torch.optim.RMSprop(critic.weights, lr=CRITIC_RATE), torch.optim.RMSprop(rates))
     updates = len(batches(settings.samples, settings.batch))

@@ -4,9 +4,9 @@ For n reference images, S (n, ...) is the source signal at the layer's output an
 (``entered`` in the code). Each inverse minimises ||T - g(S)||^2 over maps g of the layer's own structure (Deng and others 2021,
 section 4.1). All have closed forms, solved in float64:
 
-- dense: T ~ W S + b, W = Tc' Sc (Sc' Sc + lambda)^-1 with centred Tc and Sc (equation 6). If n is less than the width of S, or W
-  would be larger than the images themselves, its dual form W = Tc' D with D = (Sc Sc' + lambda)^-1 Sc is used. So the
-  25088 x 4096 matrix of VGG's first dense layer is never made.
+- dense: T ~ W S + b with W = Tc' D for centred Tc and Sc, where D = Sc (Sc' Sc + lambda)^-1 = (Sc Sc' + lambda)^-1 Sc is computed
+  with the smaller Gram matrix (equation 6). The dual form stores D and Tc instead of W, where that takes less memory, as for
+  the 25088 x 4096 matrix of VGG's first dense layer and 1000 images.
 - convolution: T ~ K * S, a transposed convolution of the same kernel size, stride, padding and dilation, without bias (equation 7).
   Its normal equations separate by the pixels' phase relative to the stride, because a pixel sees only the taps of its phase.
 - max-pooling: S goes to the position of the maximum. Average pooling: S goes to all cells of its window, and each cell is
@@ -15,7 +15,7 @@ section 4.1). All have closed forms, solved in float64:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -34,13 +34,14 @@ _BLOCK_NUMBERS = 2**23  # float64 numbers in one block of images: 64 MiB
 class Geometry:
     """The geometry that a convolution and its inverse share, each entry as (rows, columns)."""
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
 
     @classmethod
     def of(cls, layer: nn.Conv2d) -> Geometry:
+        assert not isinstance(layer.padding, str)  # the chains of ``Graph.chain`` hold no such convolution
         return cls(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
 
     def taps(self, axis: int, phase: int) -> list[tuple[int, int]]:
@@ -48,7 +49,7 @@ class Geometry:
         reach = [(d, phase + self.padding[axis] - d * self.dilation[axis]) for d in range(self.kernel[axis])]
         return [(d, e // self.stride[axis]) for d, e in reach if e % self.stride[axis] == 0]
 
-    def work(self, channels: int, size: tuple[int, int]) -> float:
+    def work(self, channels: int, size: Sequence[int]) -> float:
         """Multiplications per image in the normal equations of an inverse of ``channels`` channels to an input of ``size``."""
         return prod(size) * (channels * prod(self.kernel)) ** 2 / prod(self.stride) ** 2
 
@@ -193,7 +194,7 @@ def _shifted(signal: Tensor, offset: tuple[int, int], size: tuple[int, int]) -> 
     return F.pad(signal, (-right, size[1] + right - width, -down, size[0] + down - height))
 
 
-def invert_kernel(inverse: Operator, signal: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
+def invert_kernel(inverse: Operator, signal: Tensor, size: Sequence[int], geometry: Geometry) -> Tensor:
     """The signal (n, O, h, w) to (n, I, *size). There is no bias, so source signal and attribution are inverted alike."""
     least = [(signal.shape[2 + axis] - 1) * geometry.stride[axis] - 2 * geometry.padding[axis]
              + geometry.dilation[axis] * (geometry.kernel[axis] - 1) + 1 for axis in (0, 1)]

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from explainers.errors import UnsupportedError
 from explainers.methods.mip_in import inverse
@@ -42,23 +42,28 @@ class Layer:
         """"linear", "conv", "max_pool", "avg_pool" or "flatten"."""
         return self.link.kind
 
-    def fit(self, signal: Tensor, entered: Tensor, ridge: float | None) -> Operator:
-        """Fit the inverse on n images, from the signal (n, ...) at the output to the true inputs ``entered`` (n, ...)."""
+    def fit(self, signal: Tensor, entered: Tensor | None, ridge: float | None) -> Operator:
+        """Fit the inverse on n images, from the signal (n, ...) at the output to the true inputs ``entered`` (n, ...).
+
+        Inputs of "flatten" are not recorded: there ``entered`` is None, here and in ``invert``, and the inverse is a reshape.
+        """
+        if entered is None:
+            return {}
         if self.kind == "linear":
             return inverse.fit_dense(signal, entered, ridge)
-        if self.kind == "conv":
+        if self.geometry:
             return inverse.fit_kernel(signal, entered, self.geometry)
         if self.kind == "avg_pool":
             return inverse.fit_cells(inverse.spread(self.pool, entered, signal), entered, CELL_RIDGE)
         return {}
 
-    def invert(self, operator: Operator, signal: Tensor, entered: Tensor, bias: bool) -> Tensor:
+    def invert(self, operator: Operator, signal: Tensor, entered: Tensor | None, bias: bool) -> Tensor:
         """The signal at the output to the signal at the input, (n, ...) to (n, *size), with the gates of the same n images."""
-        if self.kind == "flatten":
+        if entered is None:
             return signal.reshape(len(signal), *self.size)
         if self.kind == "linear":
             signal = inverse.invert_dense(operator, signal, bias)
-        elif self.kind == "conv":
+        elif self.geometry:
             signal = inverse.invert_kernel(operator, signal, self.entered[1:], self.geometry)
         else:
             signal = inverse.spread(self.pool, entered, signal)
@@ -74,16 +79,16 @@ class Layer:
 def layers_of(network: Classifier, depth: str, target: Target) -> tuple[Layer, ...]:
     """The layers that are inverted, from the logits down. Raises UnsupportedError for a network that cannot be inverted."""
     links = _links(network, depth)
-    to_pixels = links[-1].source == network.graph.input
+    to_pixels = links[-1].source == network.walkable.input
     inverted = [link for link in links if link.kind in {"linear", "conv", "max_pool", "avg_pool", "flatten"}]
     layers, channels = [], len(target.classes)
     for number, link in enumerate(inverted):
         if link.kind in {"linear", "conv"}:
             channels = 0
         gated = not (to_pixels and all(below.kind == "flatten" for below in inverted[number + 1:]))
-        module = network.graph.module.get_submodule(network.graph.nodes[link.name].target) if link.kind == "conv" else None
-        layers.append(Layer(link, network.shapes[link.source].size, gated, channels, Geometry.of(module) if module else None,
-                            _layer_function(network, link)))
+        module = network.walkable.layer(link.name)
+        geometry = Geometry.of(module) if isinstance(module, nn.Conv2d) else None
+        layers.append(Layer(link, network.shapes[link.source].size, gated, channels, geometry, _layer_function(network, link)))
     if layers[0].kind != "linear" and prod(network.shapes[layers[0].link.name].size[1:]) != 1:
         raise UnsupportedError(f"MIP-IN needs one logit per class; {network.title} makes them from several cells of a channel.")
     return tuple(layers)
@@ -103,7 +108,7 @@ def _links(network: Classifier, depth: str) -> tuple[Link, ...]:
 
 
 def _layer_function(network: Classifier, link: Link) -> Callable[[Tensor], Tensor]:
-    return lambda value: network.graph.run(value, start=link.source, stop=link.name)
+    return lambda value: network.walkable.run(value, start=link.source, stop=link.name)
 
 
 def record_inputs(network: Classifier, layers: tuple[Layer, ...], x: Tensor,

@@ -23,8 +23,8 @@ with it, since the inverse is learned anyway. Where the top layer is a pooling, 
 contrast is fitted on z_a - z_b, from which such networks first reconstruct both channels; its map starts from |z_a - z_b|, so
 that a positive value always speaks for a.
 
-When it misleads: with a small or unrepresentative reference set the ridge decides. The map shows what usually accompanies the
-logit, which need not be what causes it. A negative logit flips the sign of the map.
+When it misleads: see ``limits`` below. With a small or unrepresentative reference set the ridge decides. A negative logit flips
+the sign of the map.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _images_of(layers: tuple[Layer, ...], images: int) -> Iterator[tuple[Layer, 
     for layer in layers:
         most = _VECTOR_NUMBERS if layer.kind == "linear" else _MAP_NUMBERS
         images = min(images, max(2, most // prod(layer.size)))
-        if layer.kind == "conv":
+        if layer.geometry:
             work = layer.geometry.work(above, layer.entered[1:])
             images = min(images, max(_KERNEL_IMAGES, int(_KERNEL_WORK / work)))
         above = layer.size[0]
@@ -111,8 +111,6 @@ def _record(network: Classifier, layers: tuple[Layer, ...], target: Target, imag
 
 def fitted(network: Classifier, layers: tuple[Layer, ...], target: Target, params: Params, context: Context) -> Mapping[str, Any]:
     """The inverses of all layers for one target, from disk if they were fitted before. Raises ExplainerError without images."""
-    if context.reference is None:
-        raise ExplainerError("MIP-IN needs a reference set: give a folder or a list of pictures.")
     images = min(params.images, context.reference.size)
     if images < 2:
         raise ExplainerError("MIP-IN needs at least two reference images.")
@@ -126,7 +124,8 @@ def _fit(network: Classifier, layers: tuple[Layer, ...], target: Target, images:
     record = _record(network, layers, target, images, context.part(0, 8, 10))
     device = network.device if network.device.type != "mps" else torch.device("cpu")  # mps has no float64
     score = target.score(record["logits"].double()).to(device)
-    signal, top = score[:, None], {}
+    signal = score[:, None]
+    top: Operator = {}
     if layers[0].kind != "linear" and target.contrast is not None:
         top = inverse.fit_dense(signal, record["logits"][:, list(target.classes)].to(device), ridge)
         signal = inverse.invert_dense(top, signal, bias=True)
@@ -151,7 +150,7 @@ def _invert_in_blocks(layer: Layer, operator: Operator, signal: Tensor, entered:
 
 def _bottom(network: Classifier, layers: tuple[Layer, ...]) -> str | None:
     """The node whose value the map belongs to; None for the image."""
-    return None if layers[-1].link.source == network.graph.input else layers[-1].link.source
+    return None if layers[-1].link.source == network.walkable.input else layers[-1].link.source
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:

@@ -1,0 +1,157 @@
+"""The steps of the sanity checks: for each method a map after every change of the weights, made stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+import explainers as ex
+from components.compute import method_row
+from components.compute.method_row import MethodMap
+from components.compute.schedule import Schedule
+from components.compute.task import Failed, Pending, Ready, State, Task
+from components.drawing import curves
+from components.drawing.curves import Style
+from components.drawing.numbers import fixed
+from components.sanity_checks.randomisation import Randomisation
+from components.state.engine import engine
+from components.state.workspace import Workspace
+from explainers.keys import key_of
+from explainers.metrics import sanity_checks as metric
+from explainers.metrics.map_distances import COMPARE_SECONDS
+from explainers.passes import Passes
+from explainers.progress import Progress
+
+PLACE = "sanity"
+NAMES = {"ssim": "SSIM", "rank": "Rank", "rank_absolute": "|Rank|", "hog": "HOG"}  # the similarities, as people read them
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One method: its map of the network with trained weights, if it is there, and the state of its step after every change."""
+
+    method: ex.Method
+    question: ex.Question
+    original: ex.Attribution | None
+    style: Style
+    states: tuple[State, ...]
+
+    @property
+    def by_change(self) -> tuple[metric.Step | None, ...]:
+        """A step for each change, None where it is not there."""
+        return tuple(state.value if isinstance(state, Ready) else None for state in self.states)
+
+    @property
+    def steps(self) -> list[metric.Step]:
+        """The steps that are there."""
+        return [step for step in self.by_change if step]
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step is still to come."""
+        return not any(isinstance(state, Pending) for state in self.states)
+
+    @property
+    def reason(self) -> str:
+        """Why a step failed; empty where none did."""
+        return next((state.reason for state in self.states if isinstance(state, Failed)), "")
+
+    def similarity(self, measure: str) -> np.ndarray:
+        """(changes,) one similarity to the original map after each change; nan where it is unknown or not defined."""
+        return np.array([getattr(step.distances, measure) if step else np.nan for step in self.by_change])
+
+
+def original_maps(workspace: Workspace) -> list[MethodMap]:
+    """The methods' settings, and their maps with trained weights as far as these are cheap. Ends the page where none can be made."""
+    row = method_row.draw(workspace)
+    if not any(one.question for one in row.maps):
+        st.info("None of the chosen methods can explain this network: choose others in the sidebar." if row.maps else
+                "Choose at least one method in the sidebar.")
+        st.stop()
+    with st.container():  # the bar comes and goes in a place of its own: what follows must not move, or it is seen twice for a while
+        maps = row.run()
+        for one in maps:
+            if one.question and one.reason:
+                st.caption(f"{one.method.title} is left out: {one.reason}")
+    usable = [one for one in maps if not one.reason]
+    return usable or st.stop()
+
+
+class StepRows:
+    """The rows of some methods and their schedule: stage by stage, so that one randomised network at a time is needed."""
+
+    def __init__(self, maps: Sequence[MethodMap], randomisation: Randomisation) -> None:
+        self.randomisation = randomisation
+        self._maps = [(one, one.question) for one in maps if one.question]
+        self._styles = curves.styles([one.method.key for one in maps])
+        self.schedule = Schedule(PLACE, [self._task(one, question, change) for change in randomisation.changes
+                                         for one, question in self._maps], in_order=True)
+
+    def _task(self, one: MethodMap, question: ex.Question, change: metric.Change) -> Task:
+        step = metric.StepQuestion(question, change, self.randomisation.how, self.randomisation.seed)
+        pays_for_original = one.pending and change is self.randomisation.changes[0]
+
+        def cost() -> ex.Cost:
+            each = engine().cost(question)
+            height, width = question.network.input_size
+            return ex.Cost(each.passes * (1 + pays_for_original) + Passes(forward=2),
+                           each.seconds * (1 + pays_for_original) + COMPARE_SECONDS * height * width)
+
+        def lookup() -> metric.Step | None:
+            known = engine().lookup_computed(metric.STEP, step.parts)
+            return step.titled(known) if known else None
+
+        def compute(progress: Progress) -> metric.Step:
+            return step.run(partial(engine().explain, progress=progress), partial(engine().get_or_compute, progress=progress),
+                            lambda: _changed_network(question.network.fingerprint, step.weights, step))
+
+        return Task(f"{change.title}, {one.method.title}", key_of(metric.STEP, *step.parts), cost, lookup, compute,
+                    one.method.fits_statistics)
+
+    @property
+    def rows(self) -> list[StepRow]:
+        """A row a method, with what is known now."""
+        count = len(self._maps)
+        return [StepRow(one.method, question, one.attribution or engine().cached(question), self._styles[one.method.key],
+                        tuple(self.schedule.states[place::count]))
+                for place, (one, question) in enumerate(self._maps)]
+
+    def offer(self) -> None:
+        """The button of the steps that wait, with what it takes: in passes, in seconds, and in fits."""
+        waiting = self.schedule.waiting
+        count, networks = len(waiting), len({at // len(self._maps) for at in waiting})
+        self.schedule.offer(f"Re-initialise weights, {count} map{'s' if count > 1 else ''} on {networks} "
+                            f"network{'s' if networks > 1 else ''}")
+        titles = list(dict.fromkeys(self._maps[at % len(self._maps)][0].method.title for at in waiting
+                                    if self.schedule.tasks[at].fits))
+        if titles:
+            st.caption(f"{' and '.join(titles)} {'fits its' if len(titles) == 1 else 'fit their'} statistics again on each of the "
+                       "randomised networks. That comes on top of the estimate and can take longer than the maps.")
+
+    def run(self, show: Callable[[], None]) -> list[StepRow]:
+        """Make the steps that are due; ``show`` is called after each of them."""
+        self.schedule.run(lambda at, state: show())
+        rows = self.rows
+        if any(one.pending and row.original for (one, _), row in zip(self._maps, rows, strict=True)):
+            st.rerun()  # the settings above still say that the maps with trained weights wait
+        return rows
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _changed_network(fingerprint: str, weights: tuple, _step: metric.StepQuestion) -> ex.Classifier:
+    """The randomised network, which all methods are asked about in turn. One is kept, because each is as large as the network."""
+    return _step.changed_network()
+
+
+def predictions(rows: Sequence[StepRow]) -> list[metric.Predictions | None]:
+    """How far the predictions moved after every change, as far as one method's step is there to tell."""
+    return [next((step.predictions for step in steps if step), None) for steps in zip(*(row.by_change for row in rows), strict=True)]
+
+
+def in_words(step: metric.Step) -> list[str]:
+    """The similarities of a step that are defined: ``SSIM 0.31``."""
+    return [f"{name} {fixed(value, 2)}" for key, name in NAMES.items() if not np.isnan(value := getattr(step.distances, key))]
