@@ -40,7 +40,7 @@ class Parameter:
     def check(self, value: Any) -> Any:
         """The value in the declared type; a number stands for the option of that name (28 for '28'). Raises ParameterError."""
         if self.kind == "other" or (self.optional and value is None):
-            return value
+            return tuple(value) if isinstance(value, list) else value
         if self.kind == "choice" and _is_number(value):
             value = f"{value:g}"
         if not self._allows(value):

@@ -74,7 +74,7 @@ class Question:
     reference: ReferenceSet | None = None
 
     def __post_init__(self) -> None:
-        x = _one_image(self.network, self.x).clone()  # so that a caller who changes the image later does not change the question
+        x = one_image(self.network, self.x).clone()  # so that a caller who changes the image later does not change the question
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "target", self.network.target(x, self.target))
 
@@ -147,11 +147,12 @@ class Question:
 def ask(network: Classifier, x: Tensor, method: str, *, target: Target | PlainTarget | None = None, seed: int = 0,
         reference: ReferenceSet | None = None, **params: Any) -> Question:
     """The question for a method by its key and settings by name. Raises ExplainerError."""
-    declaration, target = find_method(method), network.target(_one_image(network, x), target)
+    declaration, target = find_method(method), network.target(one_image(network, x), target)
     return Question(network, x, declaration, target, declaration.settings(**params), seed, reference)
 
 
-def _one_image(network: Classifier, x: Tensor) -> Tensor:
+def one_image(network: Classifier, x: Tensor) -> Tensor:
+    """``x`` as float32 on the network's device. Raises UnsupportedError unless it is one image (1, C, H, W) with finite values."""
     if x.ndim != 4 or x.shape[0] != 1:
         raise UnsupportedError(f"One image at a time: x must have shape (1, C, H, W), not {tuple(x.shape)}.")
     if not torch.isfinite(x).all():

@@ -31,9 +31,10 @@ from explainers.errors import ExplainerError
 from explainers.metrics.maps import Map, explained_target, listed, maps_of
 from explainers.metrics.protocols import BASELINES, ORDERS, OUTPUTS, PROTOCOLS, Baseline, Params, distinct
 from explainers.networks.classifier import Classifier
+from explainers.parameters import checked
 from explainers.passes import Passes
 from explainers.progress import Progress
-from explainers.question import Question
+from explainers.question import Question, one_image
 from explainers.resampling import enlarge, size_of
 from explainers.target import PlainTarget, Target
 
@@ -92,18 +93,12 @@ def auc(values: np.ndarray, fractions: np.ndarray) -> float:
 
 
 def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *, target: Target | PlainTarget | None = None,
-            protocol: str = "rise", baseline: Baseline | tuple[Baseline, Baseline] | None = None, step: int | None = None,
-            resolution: int | None = None, output: str = "softmax", labels: Sequence[int] = (), order_by: str = "value",
-            seed: int = 0, progress: Progress | None = None) -> InsertionDeletion | list[InsertionDeletion]:
+            seed: int = 0, progress: Progress | None = None, **params: Any) -> InsertionDeletion | list[InsertionDeletion]:
     """The curves of one map, or of each in a list.
 
     x: (1, C, H, W), preprocessed. attribution: an Attribution, or an array (h, w). target: a class, or ``(a, b)`` for the
-    difference of their probabilities; by default what the maps explain, else the top-1 class. protocol: one of PROTOCOLS.
-    baseline: one of BASELINES, or a tensor of x's shape, or a pair for insertion and deletion. zero is the mean colour of the
-    training set, mean that of this image, blur the protocol's own. step: cells a step. resolution: cells a side; by default
-    the map's own for ``i_gos``, else the image's pixels. output: how logits become probabilities. labels: the other classes in
-    the picture, for cIM. order_by: the highest values first, or the largest ``magnitude``s, for maps whose sign is no evidence
-    for or against the class (a gradient's says only whether a pixel should be brighter). seed: of the noise baseline.
+    difference of their probabilities; by default what the maps explain, else the top-1 class. seed: of the noise baseline. params: the
+    fields of ``Params``: protocol, baseline, step, resolution, output, labels, order_by.
 
     ``input_iba`` takes an image row's worth of pixels a step (224 at 224); its paper's 10 (``step=10``) are 10,036 passes an
     image. Its paper deletes to black, its authors' code to the mean colour (``baseline=("blur", "zero")``). ``resolution=28``
@@ -111,10 +106,9 @@ def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *,
 
     Raises ExplainerError (a map that is not finite, an unknown target), ParameterError, Cancelled.
     """
-    params = Params(protocol, baseline, step, resolution, output, tuple(labels), order_by)
     maps, several = listed(attribution)
     context = Context(network.metered(), seed, RunOptions(progress))
-    results = _measure(context, x, maps, explained_target(maps, target), params)
+    results = _measure(context, x, maps, explained_target(maps, target), checked(Params, METRIC.title, params))
     return results if several else results[0]
 
 
@@ -136,9 +130,9 @@ def _measure(context: Context, x: Tensor, maps: Sequence[Map], target: Target | 
 
 
 def passes(network: Classifier, attribution: Map | Sequence[Map], **params: Any) -> Passes:
-    """What ``measure`` with these maps and the same settings (protocol, baseline, step, resolution, labels) sends forward."""
-    chosen = Params(**params)
-    return chosen.passes([size_of(chosen.cells(values, network.input_size)) for values in listed(attribution)[0]])
+    """What ``measure`` with these maps and the same settings sends through the network."""
+    settings = checked(Params, METRIC.title, params)
+    return settings.passes([size_of(settings.cells(values, network.input_size)) for values in listed(attribution)[0]])
 
 
 def passes_of_questions(params: Params, questions: Sequence[Question], maps: Sequence[Attribution]) -> Passes:
@@ -158,7 +152,7 @@ def composites(network: Classifier, x: Tensor, attribution: Map | Sequence[Map],
     """
     if not 0 <= fraction <= 1:
         raise ExplainerError(f"The fraction must be from 0 to 1, not {fraction!r}.")
-    chosen = Params(**params)
+    chosen = checked(Params, METRIC.title, params)
     maps, several = listed(attribution)
     scene = Scene(network, x, chosen, Context(network, seed))
     pairs = []
@@ -195,9 +189,7 @@ class Scene:
     """The image and its baselines, and the blends that a curve's points are."""
 
     def __init__(self, network: Classifier, x: Tensor, params: Params, context: Context):
-        if x.ndim != 4 or x.shape[0] != 1 or not torch.isfinite(x).all():
-            raise ExplainerError(f"The image must be one of shape (1, C, H, W) with finite values, not {tuple(x.shape)}.")
-        self.x = x.detach().to(network.device, torch.float32)
+        self.x = one_image(network, x)
         self.size = size_of(x)
         self.smooth = params.rules.smooth
         self.bases = [self._base(network, name, params, context) for name in distinct(params.baselines)]

@@ -35,13 +35,13 @@ from explainers.baselines import BASELINES
 from explainers.baselines import baseline as baseline_image
 from explainers.context import Context, RunOptions, seeded
 from explainers.contract import Citation, Metric, Score
-from explainers.errors import ExplainerError, ParameterError, UnsupportedError
+from explainers.errors import ExplainerError, ParameterError
 from explainers.metrics.maps import Map, explained_target, listed, maps_of, signed_map
 from explainers.networks.classifier import Classifier
 from explainers.parameters import checked, choice, integer, other
 from explainers.passes import Passes
 from explainers.progress import Progress
-from explainers.question import Question
+from explainers.question import Question, one_image
 from explainers.resampling import size_of
 from explainers.target import PlainTarget, Target
 
@@ -135,37 +135,22 @@ def log_spaced(pixels: int, largest: float = LARGEST, points: int = POINTS) -> t
     return tuple(np.unique((spaced + 1e-6).astype(int)).tolist())
 
 
-def measure(network: Classifier, x: Tensor, attributions: Map | Sequence[Map], target: Target | PlainTarget | None = None,
-            counts: Sequence[int] | None = None, masks: int = 100, output: str = "logit", baseline: str = "zero", tile: int = 1,
-            seed: int = 0, progress: Progress | None = None) -> SensitivityN | list[SensitivityN]:
+def measure(network: Classifier, x: Tensor, attributions: Map | Sequence[Map], *, target: Target | PlainTarget | None = None,
+            seed: int = 0, progress: Progress | None = None, **params: Any) -> SensitivityN | list[SensitivityN]:
     """The correlation at each n, for one map or, with the same masks, for each of a list.
 
     x: (1, C, H, W), preprocessed. attributions: ``Attribution``s or signed (h, w) arrays, brought to the image's resolution; a list
     gives a list. target: a class, a pair (a, b) for logit a - logit b, or None for what the attributions explain, else the top
-    class. The rest as in ``remove``. It costs counts x masks passes forward, whatever the number of maps. Raises ExplainerError,
-    Cancelled.
+    class. params: the fields of ``Params``. It costs counts x masks passes forward, whatever the number of maps. Raises
+    ExplainerError, Cancelled.
     """
+    x = one_image(network, x)
     given, several = listed(attributions)
     maps = [signed_map(values, size_of(x)) for values in given]
-    removals = remove(network, x, explained_target(given, target), counts, masks, output, baseline, tile, seed, progress)
+    aimed = network.target(x, explained_target(given, target))
+    removals = _remove(Context(network.metered(), seed, RunOptions(progress)), x, aimed, checked(Params, METRIC.title, params))
     results = correlate(removals, maps)
     return results if several else results[0]
-
-
-def remove(network: Classifier, x: Tensor, target: Target | PlainTarget | None = None, counts: Sequence[int] | None = None,
-           masks: int = 100, output: str = "logit", baseline: str = "zero", tile: int = 1, seed: int = 0,
-           progress: Progress | None = None) -> Removals:
-    """The network's outputs for the image without random pixels. ``correlate`` compares any number of maps with them later.
-
-    counts: the n, from 1 to the number of pixels or tiles (``log_spaced`` by default). masks: for each n, at least 3. output:
-    ``logit`` or ``softmax``. baseline: what removed pixels become (``explainers.baselines``). tile: the side of the squares that are
-    removed, 1 for single pixels. Raises ExplainerError, Cancelled.
-    """
-    if x.ndim != 4 or x.shape[0] != 1:
-        raise UnsupportedError(f"One image at a time: x must have shape (1, C, H, W), not {tuple(x.shape)}.")
-    params = checked(Params, "Sensitivity-n", {
-        "counts": counts if counts is None else tuple(counts), "masks": masks, "output": output, "baseline": baseline, "tile": tile})
-    return _remove(Context(network.metered(), seed, RunOptions(progress)), x, network.target(x, target), params)
 
 
 def evaluate(questions: Sequence[Question], params: Params, context: Context) -> list[SensitivityN]:

@@ -6,7 +6,7 @@
 Every method explains one image of each embedded network with its cheap settings, and every metric judges the maps. All results go
 into ``--out`` as arrays; their number and one sha256 over all names and bytes are printed. ``--against`` compares with the arrays of
 an earlier run, by name: how many are equal to the bit, and the largest difference of the others, relative to the array's largest
-magnitude. The exit status is 1 where that exceeds 1e-6, or where the names differ. About two minutes on two cores.
+magnitude. The exit status is 1 where that exceeds 1e-6, or where the names differ. About five minutes on two cores.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ def main() -> None:
             begin = time.perf_counter()
             inputs = LabelledInputs.given(network, images[held_out], labels[held_out], reference_set=reference)
             change = ex.judge("average_percentage_change", inputs, images=count, ridge=ridge).run()
-            keep(arguments.summary, {"fitted on": count, "ridge": ridge}, mean=100 * change.mean,
-                 positive=100 * change.positive)
+            keep(arguments.summary, {"fitted on": count, "ridge": ridge}, mean=round(100 * change.mean, 3),
+                 positive=round(100 * change.positive, 3))
             print(f"{count:>10} {ridge:>7} {change.mean:>7.1%} {change.positive:>7.1%} {change.median:>7.1%} "
                   f"{change.positive_median:>8.1%} {change.skipped:>8} {time.perf_counter() - begin:>8.1f}", flush=True)
 
