@@ -83,34 +83,44 @@ class AuxiliaryOutput:
         return self.make(x, extras) if self.make else extras[self.name]
 
 
-@dataclass(frozen=True)
-class Method:
-    """A method's declaration. ``key`` is its name in Python and in links; ``title`` is its name for people."""
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What methods and metrics declare alike. ``key`` is the name in Python and in links; ``title`` is the name for people."""
 
     title: str
     citation: Citation
     idea: str  # one or two sentences
     equation: str  # LaTeX, without dollar signs
-    limits: str  # when the map misleads
+    limits: str  # when the map, or the number, misleads
+    params: type = NoParameters
+    cheap: Mapping[str, Any] = field(default_factory=dict)  # settings with which tests and benchmarks take little time
+    version: int = 1  # part of the cache key: raise it when the same question, or measurement, would give another result
+    key: str = ""  # filled from the file's name by explainers.methods or explainers.metrics
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The declared parameters, in the order of the settings dataclass."""
+        return parameters_of(self.params)
+
+    def settings(self, **values: Any) -> Any:
+        """A checked instance of the settings dataclass. Raises ParameterError."""
+        return checked(self.params, self.title, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Declaration):
+    """A method's declaration."""
+
     attribute: Callable[[Classifier, Tensor, Target, Any, Context], RawMap]
     passes: Callable[[Any], Passes]
     family: str  # "gradient", "activation", "perturbation", "optimisation", "decomposition" or "control"
     passes_on: Callable[[Any, Classifier], Passes] | None = None  # exact, for a method that runs parts of the network
-    params: type = NoParameters
     needs: tuple[Requirement, ...] = ()
     signed: bool = True
     linear: bool = False  # linear in the logit: the map of the contrast a - b is the map of a minus the map of b
     previews: bool = False  # whether it reports the map so far while it runs
     upsample: str = "bilinear"  # or "nearest", "corners": how the native map is brought to the input's resolution
     auxiliary_outputs: tuple[AuxiliaryOutput, ...] = ()
-    cheap: Mapping[str, Any] = field(default_factory=dict)  # settings with which tests and benchmarks take little time
-    version: int = 1  # part of the cache key: raise it when the same question would give another map
-    key: str = ""  # filled from the file's name by explainers.methods
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The declared parameters, in the order of the settings dataclass."""
-        return parameters_of(self.params)
 
     @property
     def is_control(self) -> bool:
@@ -121,10 +131,6 @@ class Method:
     def fits_statistics(self) -> bool:
         """Whether the method first fits statistics on a reference set; ``passes`` leaves the fit out."""
         return REFERENCE_SET in self.needs
-
-    def settings(self, **values: Any) -> Any:
-        """A checked instance of the settings dataclass. Raises ParameterError."""
-        return checked(self.params, self.title, values)
 
     def cost(self, settings: Any, network: Classifier) -> Passes:
         """The passes of one map of this network, without those of statistics that are fitted once on a reference set."""
@@ -145,9 +151,9 @@ class Score:
     of: Callable[[Any], float]
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A metric's declaration. ``key`` is its name in Python; ``title`` is its name for people.
+@dataclass(frozen=True, kw_only=True)
+class Metric(Declaration):
+    """A metric's declaration.
 
     judges: what the metric measures, which decides what ``evaluate`` is given as subjects:
     "map": questions (``question.Question``) of one network, image and target; each question's map is judged;
@@ -164,35 +170,17 @@ class Metric:
     image need no pass for it; None for a metric that keeps nothing.
     """
 
-    title: str
-    citation: Citation
-    idea: str  # one or two sentences: what it measures
-    equation: str  # LaTeX, without dollar signs
-    limits: str  # when the number misleads
     judges: str
     evaluate: Callable[[Sequence[Any], Any, Context], list[Any]]
     passes: Callable[[Any, Sequence[Any], Sequence[Attribution]], Passes]
     scores: tuple[Score, ...]  # the first one is the headline
-    params: type = NoParameters
     questions: Callable[[Any, Any], int] = lambda settings, subject: 1
     stored: Callable[[Any, Any], tuple[Any, ...]] | None = None
-    cheap: Mapping[str, Any] = field(default_factory=dict)  # as for a method
-    version: int = 1  # part of the cache key: raise it when the same subject would give another result
-    key: str = ""  # filled from the file's name by explainers.metrics
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The declared parameters, in the order of the settings dataclass."""
-        return parameters_of(self.params)
 
     @property
     def better(self) -> str:
         """Which way the headline score is better: "higher" or "lower"."""
         return self.scores[0].better
-
-    def settings(self, **values: Any) -> Any:
-        """A checked instance of the settings dataclass. Raises ParameterError."""
-        return checked(self.params, self.title, values)
 
     def numbers(self, result: Any) -> dict[str, float]:
         """The scores of a result by name."""
