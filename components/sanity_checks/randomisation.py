@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from components.sidebar.sidebar import LARGEST_SEED
-from components.state.workspace import Workspace
+from components.state.workspace import LARGEST_SEED, Workspace
 from explainers.metrics import sanity_checks as metric
 from explainers.networks.randomised import WAYS
 

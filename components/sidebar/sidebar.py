@@ -9,12 +9,11 @@ from components.compute import asked
 from components.sidebar import network_picker, picture_picker, reference_picker
 from components.state.engine import engine
 from components.state.model_input import ModelInput, model_input
-from components.state.workspace import Workspace, class_labels
+from components.state.workspace import LARGEST_SEED, Workspace, class_labels
 
 TOP = "Top prediction"
 NO_CONTRAST = "None"
 DEFAULT_METHODS = ("grad_cam", "integrated_gradients", "guided_backprop")
-LARGEST_SEED = 2**31 - 1
 
 
 def draw() -> Workspace | None:

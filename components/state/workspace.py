@@ -13,6 +13,8 @@ import explainers as ex
 from components.state.model_input import ModelInput, Picture
 from explainers.data.reference import ReferenceSet
 
+LARGEST_SEED = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Workspace:
