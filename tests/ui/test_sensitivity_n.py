@@ -53,8 +53,8 @@ def test_what_is_drawn_is_what_the_metric_measures(opened, engine, monkeypatch):
     x = network.preprocess(next(sample for sample in ex.samples() if sample.name == "star-heart").load())
     target = network.categories.index("heart")
     attribution = ex.explain(network, x, "gradient", target=target, seed=3)
-    expected = metric.measure(network, x, attribution, target=target, counts=metric.log_spaced(256, 0.25, sensitivity.POINTS), masks=20,
-                              tile=8, seed=3)
+    counts = metric.log_spaced(256, 0.25, sensitivity.POINTS)
+    expected = metric.measure(network, x, attribution, target=target, counts=counts, masks=20, tile=8, seed=3)
     assert np.array_equal(curves(app)["gradient"], expected.correlation)
 
 
