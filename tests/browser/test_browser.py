@@ -119,7 +119,7 @@ def test_downloads_arrive(visit):
 
 
 def test_stop_stops_and_keeps_what_is_there(visit):
-    page = visit().go("?methods=Gradient&methods=RISE&rise.masks=100000", wait="text=Waits for Explain")
+    page = visit().go("?methods=Gradient&methods=RISE&rise.masks=20000", wait="text=Waits for Explain")
     page.page.locator(".st-key-run-maps button").first.click()
     page.page.get_by_text(re.compile("^RISE, about .* left$")).first.wait_for()
     page.page.wait_for_timeout(600)
@@ -132,7 +132,7 @@ def test_stop_stops_and_keeps_what_is_there(visit):
 
 
 def test_a_changed_widget_abandons_the_run(visit):
-    page = visit().go("?methods=RISE&rise.masks=100000", wait="text=Waits for Explain")
+    page = visit().go("?methods=RISE&rise.masks=20000", wait="text=Waits for Explain")
     page.page.locator(".st-key-run-maps button").first.click()
     page.page.locator(".st-key-stop-maps button").first.wait_for()
     page.page.locator("[class*=st-key-picture-]").nth(1).locator("button").first.click()

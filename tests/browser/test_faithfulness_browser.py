@@ -88,11 +88,11 @@ def test_what_is_drawn_stands_in_the_link(visit):
 
 def test_the_button_gives_way_to_the_bar_and_stop_brings_it_back(visit):
     """Streamlit keeps what a former run drew until the next one has ended, unless something takes its place."""
-    page = visit().go("faithfulness?measurement=Sensitivity-n&picture=star-heart&methods=Gradient&class=heart&sn_masks=400&seed=9",
-                      wait=".st-key-run-sensitivity button").page
-    page.locator(".st-key-run-sensitivity button").first.click()
-    page.wait_for_selector(".st-key-bar-sensitivity [data-testid=stProgress]")
-    page.wait_for_selector(".st-key-run-sensitivity", state="detached", timeout=5000)
-    page.locator(".st-key-stop-sensitivity button").first.click()
-    page.locator(".st-key-offer-sensitivity").get_by_text("Stopped.").wait_for()
-    assert page.locator(".st-key-run-sensitivity").count() == 1 and page.locator(".st-key-bar-sensitivity").count() == 0
+    page = visit().go("faithfulness?picture=star-heart&methods=Gradient&class=heart&step=1&seed=9",
+                      wait=".st-key-run-curves button").page
+    page.locator(".st-key-run-curves button").first.click()
+    page.wait_for_selector(".st-key-bar-curves [data-testid=stProgress]")
+    page.wait_for_selector(".st-key-run-curves", state="detached", timeout=5000)
+    page.locator(".st-key-stop-curves button").first.click()
+    page.locator(".st-key-offer-curves").get_by_text("Stopped.").wait_for()
+    assert page.locator(".st-key-run-curves").count() == 1 and page.locator(".st-key-bar-curves").count() == 0
