@@ -21,7 +21,8 @@ SIDE, GAP, HEAD, TITLE, BAR = 1.5, 0.12, 0.24, 0.16, 0.26  # inches: a map, betw
 def draw(workspace: Workspace, rows: Sequence[ClassRow], shown: Sequence[Sequence[Shown | None]], display: Display) -> None:
     """The two buttons, for what is there."""
     name = f"{workspace.picture.name}-{workspace.network.name}-classes"
-    complete = [(row, [one for one in maps if one is not None]) for row, maps in zip(rows, shown, strict=True) if None not in maps]
+    complete = [(row, [shown_map for shown_map in maps if shown_map is not None])
+                for row, maps in zip(rows, shown, strict=True) if None not in maps]
     if complete:
         st.download_button("Figure (PNG)", lambda: figure(workspace, complete, display), f"{name}.png", "image/png", key="class-png",
                            on_click="ignore", help="A row of maps for each method, 300 dots per inch, scales in raw units.")
@@ -50,8 +51,9 @@ def set_numbers(network: str, images: str, averages: Mapping[str, Mapping[str, A
     """A line for each method and measure over a set of images. averages: by method and measure."""
     lines: list[list[Any]] = [["network", "images", "method", "measure", "mean", "standard_error", "count", "undefined"]]
     for method, measures in averages.items():
-        lines += [[network, images, method, measure, downloads.cell(one.mean), downloads.cell(one.error), one.count, one.undefined]
-                  for measure, one in measures.items()]
+        lines += [[network, images, method, measure, downloads.cell(average.mean), downloads.cell(average.error), average.count,
+                   average.undefined]
+                  for measure, average in measures.items()]
     return downloads.csv_of(lines)
 
 
@@ -67,11 +69,11 @@ def figure(workspace: Workspace, rows: Sequence[tuple[ClassRow, Sequence[Shown]]
         top = height - place * step
         bottom = top - HEAD - TITLE - SIDE
         made.text(GAP / width, (top - 0.17) / height, row.method.title, fontsize=8, fontweight="bold")
-        for column, (target, one) in enumerate(zip(row.targets, maps, strict=True)):
+        for column, (target, shown_map) in enumerate(zip(row.targets, maps, strict=True)):
             left = GAP + column * (SIDE + GAP)
             made.text(left / width, (bottom + SIDE + 0.04) / height, target.words(names)[:30], fontsize=6.5)
             axis = made.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
-            axis.imshow(colour.over(one, seen, display.backdrop), interpolation="nearest")
+            axis.imshow(colour.over(shown_map, seen, display.backdrop), interpolation="nearest")
             axis.set_axis_off()
         scale = made.add_axes((GAP / width, (bottom - 0.09) / height, SIDE / width, 0.05 / height))
         publication.colour_bar(scale, maps[0])

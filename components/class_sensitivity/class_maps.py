@@ -52,12 +52,12 @@ class ClassMaps:
     def __init__(self, workspace: Workspace, choice: Choice) -> None:
         self.choice = choice
         self._names = workspace.network.categories
-        self.schedule = Schedule(PLACE, [self._task(one, target) for one in choice.methods for target in choice.targets])
+        self.schedule = Schedule(PLACE, [self._task(method_map, target) for method_map in choice.methods for target in choice.targets])
 
-    def _task(self, one: MethodMap, target: ex.Target) -> Task:
-        if one.question is None:
-            return refused(one.method.title, one.reason)
-        return map_task(replace(one.question, target=target), f"{one.method.title} for {target.words(self._names)}")
+    def _task(self, method_map: MethodMap, target: ex.Target) -> Task:
+        if method_map.question is None:
+            return refused(method_map.method.title, method_map.reason)
+        return map_task(replace(method_map.question, target=target), f"{method_map.method.title} for {target.words(self._names)}")
 
     @property
     def rows(self) -> list[ClassRow]:
@@ -66,13 +66,13 @@ class ClassMaps:
 
     def row(self, place: int) -> ClassRow:
         """The row of the method at this place."""
-        one, targets = self.choice.methods[place], self.choice.targets
+        method_map, targets = self.choice.methods[place], self.choice.targets
         states = tuple(self.schedule.states[place * len(targets):(place + 1) * len(targets)])
         distances = None
-        if one.question is not None and all(isinstance(state, Ready) for state in states[:-1]):
-            question = replace(one.question, target=targets[0])  # whatever the sidebar's class is, the result is the same
+        if method_map.question is not None and all(isinstance(state, Ready) for state in states[:-1]):
+            question = replace(method_map.question, target=targets[0])  # whatever the sidebar's class is, the result is the same
             distances = engine().measure(ex.judge("class_sensitivity", question, classes=self.choice.classes))
-        return ClassRow(one.method, targets, states, distances)
+        return ClassRow(method_map.method, targets, states, distances)
 
     def run(self, show: Callable[[int, ClassRow], None]) -> list[ClassRow]:
         """Make the maps that are due. show: called with a row's place and the row after each of its maps."""

@@ -54,15 +54,15 @@ def draw(workspace: Workspace, choice: Choice) -> None:
         images = _images(workspace)
         if images is None:
             return
-        schedule = Schedule(PLACE, [_task(workspace, images, one) for one in choice.methods])
+        schedule = Schedule(PLACE, [_task(workspace, images, method_map) for method_map in choice.methods])
         schedule.offer(f"Measure over {images.count} images")
         schedule.run()
         averages = {}
-        for one, state in zip(choice.methods, schedule.states, strict=True):
+        for method_map, state in zip(choice.methods, schedule.states, strict=True):
             if isinstance(state, Failed):
-                st.caption(f"{one.method.title}: {state.reason}")
+                st.caption(f"{method_map.method.title}: {state.reason}")
             elif isinstance(state, Ready):
-                averages[one.method.key] = state.value.averages
+                averages[method_map.method.key] = state.value.averages
         if averages:
             _table(workspace, images, averages)
 
@@ -88,13 +88,14 @@ def _images(workspace: Workspace) -> ImageSet | None:
                     lambda progress: pictures_pairs(network, [picture.image for picture in uploads]))
 
 
-def _task(workspace: Workspace, images: ImageSet, one: MethodMap) -> Task:
+def _task(workspace: Workspace, images: ImageSet, method_map: MethodMap) -> Task:
     """The task of measuring one method over the set: two maps an image, which are not kept."""
-    question = one.question
+    question = method_map.question
     if question is None:
-        return refused(one.method.title, one.reason)
-    reference = question.reference if one.method.fits_statistics else None
-    parts = (metric.METRIC.version, one.method.key, one.method.version, question.settings, workspace.network, images.identity,
+        return refused(method_map.method.title, method_map.reason)
+    reference = question.reference if method_map.method.fits_statistics else None
+    method = method_map.method
+    parts = (metric.METRIC.version, method.key, method.version, question.settings, workspace.network, images.identity,
              workspace.seed, reference)
 
     def cost() -> ex.Cost:
@@ -105,8 +106,8 @@ def _task(workspace: Workspace, images: ImageSet, one: MethodMap) -> Task:
     def compute(progress: Progress) -> SetSensitivity:
         return engine().get_or_compute(OVER_A_SET, parts, lambda: _measured(workspace, images, question, progress), progress)
 
-    return Task(one.method.title, key_of(OVER_A_SET, *parts), cost, lambda: engine().lookup_computed(OVER_A_SET, parts), compute,
-                one.method.fits_statistics)
+    return Task(method.title, key_of(OVER_A_SET, *parts), cost, lambda: engine().lookup_computed(OVER_A_SET, parts), compute,
+                method.fits_statistics)
 
 
 def _measured(workspace: Workspace, images: ImageSet, question: ex.Question, progress: Progress) -> SetSensitivity:
@@ -135,12 +136,12 @@ def _table(workspace: Workspace, images: ImageSet, averages: dict[str, dict[str,
                        help="Mean, standard error and counts of every method and measure.")
 
 
-def _cell(one: Average) -> str:
-    if not one.count:
-        return f"<td>none of {one.undefined}</td>"
-    error = f" \u00b1 {fixed(one.error)}" if one.count > 1 else ""
-    left_out = f'<span class="quiet"> ({one.undefined} empty)</span>' if one.undefined else ""
-    return f"<td>{fixed(one.mean)}{error}{left_out}</td>"
+def _cell(average: Average) -> str:
+    if not average.count:
+        return f"<td>none of {average.undefined}</td>"
+    error = f" \u00b1 {fixed(average.error)}" if average.count > 1 else ""
+    left_out = f'<span class="quiet"> ({average.undefined} empty)</span>' if average.undefined else ""
+    return f"<td>{fixed(average.mean)}{error}{left_out}</td>"
 
 
 def _verdict(averages: dict[str, Average]) -> str:

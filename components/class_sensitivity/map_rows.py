@@ -32,8 +32,8 @@ def draw(workspace: Workspace, choice: Choice) -> None:
     maps = ClassMaps(workspace, choice)
     summary, run = st.container(key="verdict"), st.container()
     places = []
-    for one in choice.methods:
-        with st.container(key=f"class-row-{one.method.key}"):
+    for method_map in choice.methods:
+        with st.container(key=f"class-row-{method_map.method.key}"):
             places.append(st.empty())
     table = st.container(key="class-table")
     foot = st.container(horizontal=True, vertical_alignment="center", gap="small", key="class-foot")
@@ -59,11 +59,12 @@ def draw(workspace: Workspace, choice: Choice) -> None:
 def shown_of(row: ClassRow, display: Display) -> list[Shown | None]:
     """The row's maps on one scale of colours, None where one is missing. A map of zeros, which has no scale, takes the others'."""
     maps = [(attribution.heatmap(), attribution.signed) if attribution else None for attribution in row.attributions]
-    prepared = iter(colour.prepare([one for one in maps if one is not None and one[0].any()], display))
-    shown = [next(prepared) if one is not None and one[0].any() else None for one in maps]
-    limit = max((one.limit for one in shown if one is not None), default=1.0)
-    empty = [colour.prepare([one], display)[0] if one is not None and not one[0].any() else None for one in maps]
-    return [replace(nothing, limit=limit) if nothing is not None else one for one, nothing in zip(shown, empty, strict=True)]
+    prepared = iter(colour.prepare([signed_map for signed_map in maps if signed_map and signed_map[0].any()], display))
+    shown = [next(prepared) if signed_map and signed_map[0].any() else None for signed_map in maps]
+    limit = max((shown_map.limit for shown_map in shown if shown_map), default=1.0)
+    zeros = [replace(colour.prepare([signed_map], display)[0], limit=limit) if signed_map and not signed_map[0].any() else None
+             for signed_map in maps]
+    return [zero or shown_map for shown_map, zero in zip(shown, zeros, strict=True)]
 
 
 def _summary(workspace: Workspace, choice: Choice, rows: Sequence[ClassRow]) -> None:
@@ -99,38 +100,38 @@ def _verdict(workspace: Workspace, choice: Choice, row: ClassRow) -> str:
     return f'<p class="{verdict.level}">{escape(verdict.words)}</p>'
 
 
-def _figure(workspace: Workspace, row: ClassRow, place: int, one: Shown | None, display: Display, scale: str) -> str:
+def _figure(workspace: Workspace, row: ClassRow, place: int, shown_map: Shown | None, display: Display, scale: str) -> str:
     """One map under its class and the class's probability, with what is wrong with it below."""
     seen, target, attribution = workspace.input.seen, row.targets[place], row.attributions[place]
     title = escape(target.words(workspace.network.categories))
     beside = "contrast" if target.contrast is not None else percent(float(workspace.input.probabilities[target.first]))
     coarse = ' class="coarse"' if min(seen.size) < COARSE else ""
-    if one is None or attribution is None:
+    if shown_map is None or attribution is None:
         picture, note = heatmaps.data_uri(colour.backdrop(seen, "Grey") or seen), "not computed"
         image = f'<img{coarse} src="{picture}" style="opacity:0.35" alt="No map yet for {title}">'
     else:
-        image = f'<img{coarse} src="{_source(seen, one, display.backdrop)}" alt="{escape(row.method.title)}, map for {title}">'
+        image = f'<img{coarse} src="{_source(seen, shown_map, display.backdrop)}" alt="{escape(row.method.title)}, map for {title}">'
         note = "; ".join(attribution.flags)
     flag = f'<p class="lost">{escape(note)}</p>' if note else ""
     return f'<figure><figcaption title="{title}"><b>{title}</b><span>{beside}</span></figcaption>{image}{scale}{flag}</figure>'
 
 
-def _source(seen: Image.Image, one: Shown, backdrop: str) -> str:
+def _source(seen: Image.Image, shown_map: Shown, backdrop: str) -> str:
     """The map over its backdrop as a JPEG that keeps the colours of single pixels."""
     on_dark = backdrop == "None" and st.context.theme.type == "dark"
     buffer = BytesIO()
-    Image.fromarray(colour.over(one, seen, backdrop, on_dark)).save(buffer, "JPEG", quality=92, subsampling=0)
+    Image.fromarray(colour.over(shown_map, seen, backdrop, on_dark)).save(buffer, "JPEG", quality=92, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _ramp(maps: Sequence[Shown | None], backdrop: str) -> str:
     """The one scale of colours of a row; in the dark it stands on the grey that the maps stand on."""
-    one = next((one for one in maps if one is not None), None)
-    if one is None:
+    shown_map = next((shown_map for shown_map in maps if shown_map is not None), None)
+    if shown_map is None:
         return ""
-    low, high = one.range
+    low, high = shown_map.range
     dark = st.context.theme.type == "dark"
-    scale = colour.ramp(one, dark and backdrop == "None")
+    scale = colour.ramp(shown_map, dark and backdrop == "None")
     ground = ", #9d9d9d" if dark and backdrop != "None" else ""
     ends = "".join(f"<span>{significant(value)}</span>" for value in (low, high))
     return f'<div class="class-scale"><div style="background: {scale}{ground}"></div><p>{ends}</p></div>'

@@ -31,7 +31,7 @@ Views = dict[str, list[MapCurves]]
 def draw(measured: Sequence[MapCurves], settings: Params) -> None:
     """Measure the maps under each baseline, and show those that are measured beside the page's own settings."""
     st.subheader("Does the ranking hold under other baselines?", anchor=False)
-    answers = [one.answer for one in measured]
+    answers = [judged.answer for judged in measured]
     schedule = Schedule(PLACE, [map_curves.task(answers, replace(settings, baseline=(key, key)), f"Baseline {name}")
                                 for name, key in BASELINES.items()])
     count = len(schedule.waiting)
@@ -69,8 +69,8 @@ def _draw(views: Views) -> None:
 def flipped(views: Views, value: str) -> dict[tuple[str, str], list[str]]:
     """The pairs of methods (no controls) that change places, and the baselines with which they do. value: a score's name."""
     own, *others = views
-    methods = [one.title for one in views[own] if not one.is_control]
-    merit = {name: {one.title: _merit(one, value) for one in view} for name, view in views.items()}
+    methods = [judged.title for judged in views[own] if not judged.is_control]
+    merit = {name: {judged.title: _merit(judged, value) for judged in view} for name, view in views.items()}
     flips: dict[tuple[str, str], list[str]] = {}
     for place, first in enumerate(methods):
         for second in methods[place + 1:]:
@@ -84,45 +84,45 @@ def flipped(views: Views, value: str) -> dict[tuple[str, str], list[str]]:
 def overtaken(views: Views, value: str) -> dict[str, list[str]]:
     """By baseline, the methods that are behind a control which they were ahead of in the first view."""
     own, *others = views
-    merit = {name: {one.key: _merit(one, value) for one in view} for name, view in views.items()}
-    controls = [one.key for one in views[own] if one.is_control]
+    merit = {name: {judged.key: _merit(judged, value) for judged in view} for name, view in views.items()}
+    controls = [judged.key for judged in views[own] if judged.is_control]
     titles: dict[str, list[str]] = {}
     for name in others:
-        for one in views[own]:
-            margins = [[merit[which][one.key] - merit[which][control] for which in (own, name)] for control in controls]
-            if not one.is_control and any(before >= MARGIN and after <= -MARGIN for before, after in margins):
-                titles.setdefault(name, []).append(one.title)
+        for judged in views[own]:
+            margins = [[merit[which][judged.key] - merit[which][control] for which in (own, name)] for control in controls]
+            if not judged.is_control and any(before >= MARGIN and after <= -MARGIN for before, after in margins):
+                titles.setdefault(name, []).append(judged.title)
     return titles
 
 
-def _merit(one: MapCurves, value: str) -> float:
+def _merit(judged: MapCurves, value: str) -> float:
     """The score by its name, its sign turned where lower is better: higher is better."""
     score = SCORES[value]
-    return score.of(one.result) * (1 if score.better == "higher" else -1)
+    return score.of(judged.result) * (1 if score.better == "higher" else -1)
 
 
 def ranks(view: Sequence[MapCurves], value: str) -> dict[str, int]:
     """Each map's rank by its method's key, 1 for the best; the controls are ranked with the methods."""
-    ordered = sorted(view, key=lambda one: -_merit(one, value))
-    return {one.key: rank for rank, one in enumerate(ordered, start=1)}
+    ordered = sorted(view, key=lambda judged: -_merit(judged, value))
+    return {judged.key: rank for rank, judged in enumerate(ordered, start=1)}
 
 
 def table(views: Views, value: str) -> str:
     """A row a map, a column a baseline: the number, the rank, and an arrow where it is not the rank of the first column."""
     own, *_ = views
     places = {name: ranks(view, value) for name, view in views.items()}
-    numbers = {name: {one.key: SCORES[value].of(one.result) for one in view} for name, view in views.items()}
+    numbers = {name: {judged.key: SCORES[value].of(judged.result) for judged in view} for name, view in views.items()}
     first = places[own]
     rows = []
-    for one in sorted(views[own], key=lambda one: first[one.key]):
+    for judged in sorted(views[own], key=lambda judged: first[judged.key]):
         cells = []
         for name in views:
-            rank = places[name][one.key]
-            moved = "" if rank == first[one.key] else "\u25b2" if rank < first[one.key] else "\u25bc"
-            cells.append(f'<td{" class=flip" if moved else ""}>{fixed(numbers[name][one.key])}<span class="rank">{rank}</span>'
+            rank = places[name][judged.key]
+            moved = "" if rank == first[judged.key] else "\u25b2" if rank < first[judged.key] else "\u25bc"
+            cells.append(f'<td{" class=flip" if moved else ""}>{fixed(numbers[name][judged.key])}<span class="rank">{rank}</span>'
                          f'<span class="moved">{moved}</span></td>')
-        title = f'<td><i style="background:{one.style.colour}"></i>{escape(one.title)}</td>'
-        rows.append(f'<tr{" class=control" if one.is_control else ""}>{title}{"".join(cells)}</tr>')
+        title = f'<td><i style="background:{judged.style.colour}"></i>{escape(judged.title)}</td>'
+        rows.append(f'<tr{" class=control" if judged.is_control else ""}>{title}{"".join(cells)}</tr>')
     head = "".join(f"<th>{escape(name)}</th>" for name in views)
     return (f'<div class="wide"><table class="numbers"><tr><th>AUC and rank</th>{head}</tr>{"".join(rows)}</table></div>'
             '<p class="verdict">An arrow marks a rank that is not the one of the first column.</p>')
@@ -132,7 +132,8 @@ def figure(views: Views, which: str) -> dict[str, object]:
     """One curve of all maps, a panel for each baseline. which: ``insertion`` or ``deletion``."""
     better = map_curves.better_in_words(SCORES[f"{which}_auc"])
     panels = [Panel(name, better if place == 0 else "", ACROSS[which], tuple(
-        Curve(one.key, one.title, one.style, one.result.fractions, getattr(one.result, which)) for one in view))
+        Curve(judged.key, judged.title, judged.style, judged.result.fractions, getattr(judged.result, which))
+        for judged in view))
         for place, (name, view) in enumerate(list(views.items())[1:])]
     low = 0.0 if views[ABOVE][0].result.target.contrast is None else -1.0
     return curves.figure(panels, "", "probability" if low == 0 else "difference of p", low, height=230)

@@ -36,24 +36,24 @@ def draw(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) 
 def all_settings(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) -> dict[str, Any]:
     """The numbers, and everything that decides them, as plain JSON."""
     numbers = {
-        one.key: {
-            **{name: score.of(one.result) for name, score in SCORES.items()},
-            "cim": one.result.cim, "cells": list(one.result.cells), "cells_a_step": one.result.step,
-            "forward": one.result.passes.forward}
-        for one in measured}
+        map_curves.key: {
+            **{name: score.of(map_curves.result) for name, score in SCORES.items()},
+            "cim": map_curves.result.cim, "cells": list(map_curves.result.cells), "cells_a_step": map_curves.result.step,
+            "forward": map_curves.result.passes.forward}
+        for map_curves in measured}
     insertion, deletion = settings.baselines
     terms = {**vars(settings), "baseline": {"insertion": insertion, "deletion": deletion}, "labels": list(settings.labels)}
     return {"insertion_deletion": {"terms": terms, "results": numbers},
-            **downloads.settings(workspace, [one.answer for one in measured])}
+            **downloads.settings(workspace, [map_curves.answer for map_curves in measured])}
 
 
 def points(measured: Sequence[MapCurves]) -> bytes:
     """The curves as CSV: columns method, curve, fraction, probability."""
     lines = [("method", "curve", "fraction", "probability")]
-    for one in measured:
+    for map_curves in measured:
         for curve in ("insertion", "deletion"):
-            lines += [(one.key, curve, downloads.cell(fraction), downloads.cell(value))
-                      for fraction, value in zip(one.result.fractions, getattr(one.result, curve), strict=True)]
+            lines += [(map_curves.key, curve, downloads.cell(fraction), downloads.cell(value))
+                      for fraction, value in zip(map_curves.result.fractions, getattr(map_curves.result, curve), strict=True)]
     return downloads.csv_of(lines)
 
 

@@ -22,14 +22,15 @@ PLACE = "curves"
 def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     """Everything below the choice of the measurement. ``maps``: of the methods and the controls, whether they are there or not."""
     settings = protocol_controls.draw(workspace)
-    answers = [one.answer for one in maps if one.answer]
+    answers = [method_map.answer for method_map in maps if method_map.answer]
     measured = _measured(answers, settings) if answers else []
     if measured:
         rankings.verdict(measured, settings)
         scrub.draw(workspace, measured, settings)
         rankings.table(measured)
         curve_exports.draw(workspace, measured, settings)
-    missing = [f"{one.method.title} ({one.reason or 'its map waits for Explain'})" for one in maps if not one.answer]
+    missing = [f"{method_map.method.title} ({method_map.reason or 'its map waits for Explain'})"
+               for method_map in maps if not method_map.answer]
     if missing:
         st.caption(f"Not measured: {', '.join(missing)}")
     if measured:

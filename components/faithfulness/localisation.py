@@ -43,7 +43,7 @@ Row = tuple[ex.Method, metric.Localisation]
 def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     """Everything below the choice of the measurement. No pass through the network, so a drawn box reruns this part alone."""
     region = regions.choose(workspace)
-    there = [(one.method, one.attribution) for one in maps if one.attribution is not None]
+    there = [(method_map.method, method_map.attribution) for method_map in maps if method_map.attribution is not None]
     rows: list[Row] = []
     if region.inside is not None:
         try:

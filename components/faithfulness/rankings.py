@@ -20,9 +20,10 @@ BEST: dict[str, Callable[[list[float]], float]] = {"higher": max, "lower": min}
 def verdict(measured: Sequence[MapCurves], settings: Params) -> None:
     """Name every method that does not beat the random control, and every map that has something wrong with it."""
     lines = complaints(measured)
-    if settings.order_by == "value" and any(one.attribution.signed and _behind(one, measured) for one in measured):
+    if settings.order_by == "value" and any(
+            map_curves.attribution.signed and _behind(map_curves, measured) for map_curves in measured):
         lines.append(SIGNS)
-    methods = [one for one in measured if not one.is_control]
+    methods = [map_curves for map_curves in measured if not map_curves.is_control]
     if lines:
         warn(lines)
     elif methods:
@@ -40,24 +41,24 @@ def warn(lines: Sequence[str]) -> None:
 def complaints(measured: Sequence[MapCurves]) -> list[str]:
     """One sentence for each method that is no better than chance here, or whose map has a flag."""
     lines = []
-    for one in measured:
-        if one.is_control:
+    for map_curves in measured:
+        if map_curves.is_control:
             continue
-        worse = _behind(one, measured)
+        worse = _behind(map_curves, measured)
         if worse:
-            lines.append(f"{one.title} does not beat the random control here: {' and '.join(worse)}.")
-        lines += [f"{one.title}: {flag}." for flag in one.attribution.flags]
+            lines.append(f"{map_curves.title} does not beat the random control here: {' and '.join(worse)}.")
+        lines += [f"{map_curves.title}: {flag}." for flag in map_curves.attribution.flags]
     return lines
 
 
-def _behind(one: MapCurves, measured: Sequence[MapCurves]) -> list[str]:
+def _behind(map_curves: MapCurves, measured: Sequence[MapCurves]) -> list[str]:
     """Where a method is no better than chance, in words; nothing for a control, or where chance was not measured."""
     chance = next((other.result for other in measured if other.key == CHANCE), None)
-    if one.is_control or chance is None:
+    if map_curves.is_control or chance is None:
         return []
     worse = []
     for score in AUCS:
-        own, random = score.of(one.result), score.of(chance)
+        own, random = score.of(map_curves.result), score.of(chance)
         if own <= random if score.better == "higher" else own >= random:
             side = "above" if score.better == "higher" else "below"
             worse.append(f"its {score.title[0].lower()}{score.title[1:]}, {fixed(own, 2)}, is not {side} {fixed(random, 2)}")
@@ -66,17 +67,18 @@ def _behind(one: MapCurves, measured: Sequence[MapCurves]) -> list[str]:
 
 def table(measured: Sequence[MapCurves]) -> None:
     """A row for each map, the largest difference first; the best of each column in bold."""
-    ordered = sorted(measured, key=lambda one: -one.result.difference)
-    columns = [(score.title, score.better, [score.of(one.result) for one in ordered]) for score in SCORES.values()]
-    if any(one.result.cim is not None for one in ordered):
-        columns.append(("cIM", "higher", [one.result.cim or 0.0 for one in ordered]))
+    ordered = sorted(measured, key=lambda map_curves: -map_curves.result.difference)
+    columns = [(score.title, score.better, [score.of(map_curves.result) for map_curves in ordered]) for score in SCORES.values()]
+    if any(map_curves.result.cim is not None for map_curves in ordered):
+        columns.append(("cIM", "higher", [map_curves.result.cim or 0.0 for map_curves in ordered]))
     head = "".join(f"<th>{title} {ARROWS[better]}</th>" for title, better, _ in columns)
     rows = []
-    for place, one in enumerate(ordered):
+    for place, map_curves in enumerate(ordered):
         cells = "".join(_cell(values[place], BEST[better](values)) for _, better, values in columns)
-        grid = "{} \u00d7 {} cells, {} a step, {} points".format(*one.result.cells, one.result.step, len(one.result.fractions))
-        rows.append(f'<tr{" class=control" if one.is_control else ""}><td><i style="background:{one.style.colour}"></i>'
-                    f'{escape(one.title)}</td>{cells}<td class="quiet">{grid}</td></tr>')
+        result = map_curves.result
+        grid = "{} \u00d7 {} cells, {} a step, {} points".format(*result.cells, result.step, len(result.fractions))
+        rows.append(f'<tr{" class=control" if map_curves.is_control else ""}><td><i style="background:{map_curves.style.colour}"></i>'
+                    f'{escape(map_curves.title)}</td>{cells}<td class="quiet">{grid}</td></tr>')
     with st.container(key="ranking"):
         st.html(f'<div class="wide"><table class="numbers"><tr><th>Map</th>{head}<th></th></tr>{"".join(rows)}</table></div>')
 

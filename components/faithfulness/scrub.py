@@ -33,10 +33,10 @@ def draw(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) 
     spec = curves.figure(
         panels(measured, settings), "AUC of insertion, deletion",
         "difference of p" if contrast else f"p({workspace.target_words})", low=-1.0 if contrast else 0.0, at=percent / 100)
-    titles = ", ".join(one.title for one in measured)
+    titles = ", ".join(map_curves.title for map_curves in measured)
     chart.plotly_chart(spec, key="curves-figure", config=curves.CONFIG,
                        alt=f"Insertion and deletion curves for {workspace.target_words} of the maps by {titles}")
-    tiles = "".join(tile(workspace, one, settings, percent / 100) for one in measured)
+    tiles = "".join(tile(workspace, map_curves, settings, percent / 100) for map_curves in measured)
     with st.container(key="scrub"):
         st.html(f'<div class="scrub">{tiles}</div>')
 
@@ -44,9 +44,10 @@ def draw(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) 
 def panels(measured: Sequence[MapCurves], settings: Params) -> list[Panel]:
     """Insertion on the left, deletion on the right; the legend has both AUCs."""
     def lines(which: str) -> tuple[Curve, ...]:
-        ordered = sorted(measured, key=lambda one: -one.result.difference)
-        return tuple(Curve(one.key, f"{one.title}  {', '.join(fixed(score.of(one.result)) for score in AUCS)}", one.style,
-                           one.result.fractions, getattr(one.result, which)) for one in ordered)
+        ordered = sorted(measured, key=lambda map_curves: -map_curves.result.difference)
+        return tuple(
+            Curve(map_curves.key, f"{map_curves.title}  {', '.join(fixed(score.of(map_curves.result)) for score in AUCS)}",
+                  map_curves.style, map_curves.result.fractions, getattr(map_curves.result, which)) for map_curves in ordered)
 
     first = "highest first" if settings.order_by == "value" else "largest magnitude first"
     insertion, deletion = map(better_in_words, AUCS)
@@ -54,20 +55,20 @@ def panels(measured: Sequence[MapCurves], settings: Params) -> list[Panel]:
             Panel("Deletion", deletion, f"share of the cells removed, {first}", lines("deletion"))]
 
 
-def tile(workspace: Workspace, one: MapCurves, settings: Params, fraction: float) -> str:
+def tile(workspace: Workspace, map_curves: MapCurves, settings: Params, fraction: float) -> str:
     """A method's two pictures at the point of its curves that is nearest to ``fraction``."""
-    result = one.result
+    result = map_curves.result
     point = int(np.abs(result.fractions - fraction).argmin())
-    pair = metric.composites(workspace.network, workspace.input.x, one.attribution, float(result.fractions[point]),
+    pair = metric.composites(workspace.network, workspace.input.x, map_curves.attribution, float(result.fractions[point]),
                              seed=workspace.seed, **vars(settings))
     sides = []
     for name, composite, probabilities, top in (("inserted", pair[0], result.insertion, result.insertion_top),
                                                 ("deleted", pair[1], result.deletion, result.deletion_top)):
-        sides.append(f'<div><img src="{source(workspace.network, composite)}" alt="{escape(one.title)}: {name}">'
+        sides.append(f'<div><img src="{source(workspace.network, composite)}" alt="{escape(map_curves.title)}: {name}">'
                      f'<p><b>{fixed(probabilities[point], 2)}</b> {name}</p>{_top(workspace, top, point)}</div>')
     rows, columns = result.cells
     grid = "" if result.cells == workspace.network.input_size else f"{rows} \u00d7 {columns} cells"
-    return (f'<figure><figcaption><i style="background:{one.style.colour}"></i>{escape(one.title)}'
+    return (f'<figure><figcaption><i style="background:{map_curves.style.colour}"></i>{escape(map_curves.title)}'
             f"<span>{grid}</span></figcaption><div class=\"pair\">{''.join(sides)}</div></figure>")
 
 

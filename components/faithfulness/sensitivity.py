@@ -32,7 +32,7 @@ TILES = {"Pixels": 1, "Tiles of 8 \u00d7 8": 8}
 def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     """Everything below the choice of the measurement."""
     settings = _settings(workspace)
-    questions = [one.question for one in maps if one.question and one.attribution]
+    questions = [method_map.question for method_map in maps if method_map.question and method_map.attribution]
     if not questions:
         return
     # The metric stores what it sends through the network, so further maps of the picture cost no pass.

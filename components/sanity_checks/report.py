@@ -118,10 +118,10 @@ def figure(workspace: Workspace, randomisation: Randomisation, rows: Sequence[St
         steps = [(place, step) for place, step in enumerate(row.by_change, 1) if step]
         shown = colour.prepare([(heatmap, original.signed) for heatmap in (original.heatmap(), *(step.heatmap for _, step in steps))],
                                display)
-        for one, (place, words) in zip(shown, [(0, []), *((place, in_words(step)) for place, step in steps)], strict=True):
+        for shown_map, (place, words) in zip(shown, [(0, []), *((place, in_words(step)) for place, step in steps)], strict=True):
             left = LEFT + place * (SIDE + GAP)
             axis = made.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
-            axis.imshow(colour.over(one, workspace.input.seen, display.backdrop), interpolation="nearest")
+            axis.imshow(colour.over(shown_map, workspace.input.seen, display.backdrop), interpolation="nearest")
             axis.set_axis_off()
             made.text(left / width, (bottom - 0.06) / height, f"{', '.join(words[:2])}\n{', '.join(words[2:])}", fontsize=5, va="top")
     made.text(0.08 / width, 0.06 / height, f"{workspace.network.title}, maps for {workspace.target_words}; new weights: "

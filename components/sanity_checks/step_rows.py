@@ -68,16 +68,16 @@ class StepRow:
 def original_maps(workspace: Workspace) -> list[MethodMap]:
     """The methods' settings, and their maps with trained weights as far as these are cheap. Ends the page where none can be made."""
     row = method_row.draw(workspace)
-    if not any(one.question for one in row.maps):
+    if not any(method_map.question for method_map in row.maps):
         st.info("None of the chosen methods can explain this network: choose others in the sidebar." if row.maps else
                 "Choose at least one method in the sidebar.")
         st.stop()
     with st.container():  # the bar comes and goes in a place of its own: what follows must not move, or it is seen twice for a while
         maps = row.run()
-        for one in maps:
-            if one.question and one.reason:
-                st.caption(f"{one.method.title} is left out: {one.reason}")
-    usable = [one for one in maps if not one.reason]
+        for method_map in maps:
+            if method_map.question and method_map.reason:
+                st.caption(f"{method_map.method.title} is left out: {method_map.reason}")
+    usable = [method_map for method_map in maps if not method_map.reason]
     return usable or st.stop()
 
 
@@ -86,14 +86,14 @@ class StepRows:
 
     def __init__(self, maps: Sequence[MethodMap], randomisation: Randomisation) -> None:
         self.randomisation = randomisation
-        self._maps = [(one, one.question) for one in maps if one.question]
-        self._styles = curves.styles([one.method.key for one in maps])
-        self.schedule = Schedule(PLACE, [self._task(one, question, change) for change in randomisation.changes
-                                         for one, question in self._maps], in_order=True)
+        self._maps = [(method_map, method_map.question) for method_map in maps if method_map.question]
+        self._styles = curves.styles([method_map.method.key for method_map in maps])
+        self.schedule = Schedule(PLACE, [self._task(method_map, question, change) for change in randomisation.changes
+                                         for method_map, question in self._maps], in_order=True)
 
-    def _task(self, one: MethodMap, question: ex.Question, change: metric.Change) -> Task:
+    def _task(self, method_map: MethodMap, question: ex.Question, change: metric.Change) -> Task:
         step = metric.StepQuestion(question, change, self.randomisation.how, self.randomisation.seed)
-        pays_for_original = one.pending and change is self.randomisation.changes[0]
+        pays_for_original = method_map.pending and change is self.randomisation.changes[0]
 
         def cost() -> ex.Cost:
             each = engine().cost(question)
@@ -109,16 +109,16 @@ class StepRows:
             return step.run(partial(engine().explain, progress=progress), partial(engine().get_or_compute, progress=progress),
                             lambda: _changed_network(question.network.fingerprint, step.weights, step))
 
-        return Task(f"{change.title}, {one.method.title}", key_of(metric.STEP, *step.parts), cost, lookup, compute,
-                    one.method.fits_statistics)
+        return Task(f"{change.title}, {method_map.method.title}", key_of(metric.STEP, *step.parts), cost, lookup, compute,
+                    method_map.method.fits_statistics)
 
     @property
     def rows(self) -> list[StepRow]:
         """A row a method, with what is known now."""
         count = len(self._maps)
-        return [StepRow(one.method, question, one.attribution or engine().cached(question), self._styles[one.method.key],
-                        tuple(self.schedule.states[place::count]))
-                for place, (one, question) in enumerate(self._maps)]
+        return [StepRow(method_map.method, question, method_map.attribution or engine().cached(question),
+                        self._styles[method_map.method.key], tuple(self.schedule.states[place::count]))
+                for place, (method_map, question) in enumerate(self._maps)]
 
     def offer(self) -> None:
         """The button of the steps that wait, with what it takes: in passes, in seconds, and in fits."""
@@ -136,7 +136,7 @@ class StepRows:
         """Make the steps that are due; ``show`` is called after each of them."""
         self.schedule.run(lambda at, state: show())
         rows = self.rows
-        if any(one.pending and row.original for (one, _), row in zip(self._maps, rows, strict=True)):
+        if any(method_map.pending and row.original for (method_map, _), row in zip(self._maps, rows, strict=True)):
             st.rerun()  # the settings above still say that the maps with trained weights wait
         return rows
 

@@ -55,11 +55,11 @@ def figure(randomisation: Randomisation, rows: Sequence[StepRow], measure: str) 
 def _predictions(x: np.ndarray, rows: Sequence[StepRow], alone: bool) -> list[dict[str, Any]]:
     """The two lines of the right panel; none before the first step."""
     moved = predictions(rows)
-    known = next((one for one in moved if one), None)
+    known = next((change for change in moved if change), None)
     if known is None:
         return []
-    probability = _from(known.probability_before, np.array([one.probability if one else np.nan for one in moved]), alone)
-    rank = _from(1.0, np.array([one.rank if one else np.nan for one in moved]), alone)
+    probability = _from(known.probability_before, np.array([change.probability if change else np.nan for change in moved]), alone)
+    rank = _from(1.0, np.array([change.rank if change else np.nan for change in moved]), alone)
     return [_line(x, probability, "Probability of the class", curves.ink(), "solid", "2", alone),
             _line(x, rank, "Rank of all logits", MUTED, "dash", "2", alone)]
 
@@ -71,8 +71,9 @@ def _from(start: float, values: np.ndarray, alone: bool) -> np.ndarray:
 
 def _line(x: np.ndarray, y: np.ndarray, name: str, colour: str, dash: str, axis: str, alone: bool) -> dict[str, Any]:
     """A line with a mark a stage; where stages are changed alone, and so have no order, the marks matter and the line is faint."""
-    return {"type": "scatter", "mode": "lines+markers", "x": x.tolist(), "y": [None if np.isnan(one) else float(one) for one in y],
-            "name": name, "xaxis": f"x{axis}", "yaxis": f"y{axis}", "hovertemplate": "%{y:.2f}", "showlegend": not axis,
+    return {"type": "scatter", "mode": "lines+markers", "x": x.tolist(),
+            "y": [None if np.isnan(value) else float(value) for value in y], "name": name,
+            "xaxis": f"x{axis}", "yaxis": f"y{axis}", "hovertemplate": "%{y:.2f}", "showlegend": not axis,
             "marker": {"size": 6, "color": colour},
             "line": {"color": colour, "dash": "dot" if alone else dash, "width": 1 if alone else 2.2}}
 

@@ -15,12 +15,12 @@ from explainers.errors import ExplainerError
 
 def metrics() -> dict[str, Metric]:
     """All metrics by key, ordered by title."""
-    found: dict[str, Metric] = {}
+    declarations: dict[str, Metric] = {}
     for entry in pkgutil.iter_modules(__path__):
         declared = getattr(importlib.import_module(f"{__name__}.{entry.name}"), "METRIC", None)
         if declared:
-            found[entry.name] = replace(declared, key=entry.name)
-    return dict(sorted(found.items(), key=lambda item: item[1].title))
+            declarations[entry.name] = replace(declared, key=entry.name)
+    return dict(sorted(declarations.items(), key=lambda item: item[1].title))
 
 
 def metric(key: str) -> Metric:

@@ -86,12 +86,12 @@ def measure(attributions: Sequence[Attribution]) -> ClassSensitivity:
 
     Raises ExplainerError where the maps differ in more than their target, or a target comes twice.
     """
-    targets = tuple(one.target for one in attributions)
+    targets = tuple(attribution.target for attribution in attributions)
     if len(targets) < 2 or len(set(targets)) < len(targets):
         raise ExplainerError("Class sensitivity needs the maps of at least two targets, each of them once.")
-    if len({(one.network, one.method, repr(sorted(one.params.items())), one.seed, one.input_size) for one in attributions}) > 1:
+    if len({(a.network, a.method, repr(sorted(a.params.items())), a.seed, a.input_size) for a in attributions}) > 1:
         raise ExplainerError("Only the target may differ between the maps: explain with one network, method, seed and parameters.")
-    return of_maps(targets, [one.heatmap() for one in attributions])
+    return of_maps(targets, [attribution.heatmap() for attribution in attributions])
 
 
 def targets_of(params: Params, question: Question) -> tuple[Target, ...]:
