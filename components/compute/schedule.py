@@ -54,11 +54,12 @@ class Schedule:
         if not in_order:
             pending.sort(key=lambda at: self.cost(at).seconds)
         self.now: list[int] = []
-        total = 0.0
+        total = 0.0  # seconds of what runs now; a task that has to wait leaves room for cheaper ones after it
         for at in pending:
-            total += 0.0 if self.tasks[at].fits else self.cost(at).seconds  # what fits never runs unasked, so it uses up nothing
-            if asked.may_run(place, self.key, total, self.tasks[at].fits):
+            seconds = self.cost(at).seconds
+            if asked.may_run(place, self.key, total + seconds, self.tasks[at].fits):
                 self.now.append(at)
+                total += seconds
         self.waiting = [at for at in pending if at not in self.now]
 
     def _state(self, task: Task) -> State:
