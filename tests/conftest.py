@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores, and torch's threads would wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
