@@ -86,7 +86,7 @@ def test_the_gradient_family_shares_one_backward(toy, image, monkeypatch):
     engine = ex.Engine()
     with counted_walks(monkeypatch) as counted:
         maps = [engine.explain(toy, image, key, target=1) for key in ("gradient", "gradient_x_input", "gradient_x_sign")]
-    assert counted.passes == ex.Passes(1, 1) and [one.passes for one in maps] == [ex.Passes(1, 1)] * 3
+    assert counted.passes == ex.Passes(1, 1) and [attribution.passes for attribution in maps] == [ex.Passes(1, 1)] * 3
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 32, 32), torch.zeros(3, 32, 32), torch.full((1, 3, 32, 32), float("nan"))])
@@ -117,13 +117,13 @@ def test_a_waiting_run_that_is_abandoned_leaves_the_queue(toy, image):
 def test_threads_that_ask_the_same_compute_it_once(toy, image):
     engine = ex.Engine()
     maps = run_in_threads([lambda: engine.explain(toy, image, "smoothgrad", target=1)] * 4)
-    assert engine.runs == 1 and all(torch.equal(one.native, maps[0].native) for one in maps)
+    assert engine.runs == 1 and all(torch.equal(attribution.native, maps[0].native) for attribution in maps)
 
 
 def test_threads_that_measure_the_same_measure_it_once(toy, image):
     engine, measurement = ex.Engine(), ex.judge("insertion_deletion", ex.ask(toy, image, "gradient", target=1), step=200)
     results = run_in_threads([lambda: engine.measure(measurement)] * 4)
-    assert engine.runs == 2 and all(same(one, results[0]) for one in results)  # the map, and its measurement
+    assert engine.runs == 2 and all(same(result, results[0]) for result in results)  # the map, and its measurement
 
 
 # What a run is going to take
@@ -237,13 +237,13 @@ def test_measured_together_they_share_batches_and_each_is_kept(toy, image, evalu
     engine = ex.Engine()
     questions = [ex.ask(toy, image, key, target=1) for key in ("gradient", "gradient_x_input", "guided_backprop")]
     judged = [ex.judge("insertion_deletion", question, step=100) for question in questions]
-    alone = [ex.Engine().measure(one) for one in judged]
+    alone = [ex.Engine().measure(measurement) for measurement in judged]
     [engine.explain(question) for question in questions]
     evaluations.clear()
     with counted_walks(monkeypatch) as counted:
         together = engine.measure_together([*judged, judged[0]])
     assert evaluations == [3] and same(together[3], together[0])
-    assert counted.passes.forward < sum(one.passes.forward for one in alone)  # the image and its baselines go through once
+    assert counted.passes.forward < sum(result.passes.forward for result in alone)  # the image and its baselines go through once
     for one, result, kept in zip(judged, alone, together, strict=False):
         assert one.metric.numbers(kept) == pytest.approx(one.metric.numbers(result), abs=1e-6)
         assert same(engine.lookup(one), kept)

@@ -11,7 +11,7 @@ import explainers as ex
 from explainers import requirements
 from explainers.requirements import Requirement, reason_against
 
-ALL = {one.name: one for one in vars(requirements).values() if isinstance(one, Requirement)}
+ALL = {requirement.name: requirement for requirement in vars(requirements).values() if isinstance(requirement, Requirement)}
 
 
 class Branching(nn.Module):
@@ -35,8 +35,8 @@ def lacking(linear):
 
 
 def test_each_requirement_is_declared_once():
-    assert len(ALL) == sum(isinstance(one, Requirement) for one in vars(requirements).values())
-    assert {one for method in ex.methods().values() for one in method.needs} <= set(ALL.values())
+    assert len(ALL) == sum(isinstance(requirement, Requirement) for requirement in vars(requirements).values())
+    assert {requirement for method in ex.methods().values() for requirement in method.needs} <= set(ALL.values())
 
 
 @pytest.mark.parametrize("name", list(ALL))

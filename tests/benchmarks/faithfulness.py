@@ -42,7 +42,7 @@ def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograp
             continue
         step = step_of(arguments.points, resolution or network.input_size[0])
         questions = [question(network, photograph.x, method, photograph.label, reference, resolution) for method in missing]
-        attributions = [engine.explain(one) for one in questions]
+        attributions = [engine.explain(question) for question in questions]
         curves = engine.measure_together([
             ex.judge("insertion_deletion", one, protocol=protocol, resolution=resolution, step=step, order_by=order_by)
             for one in questions])

@@ -50,10 +50,10 @@ def main() -> None:
             results[method].append(engine.measure(measurement))
         print(f"{number} of {arguments.images}", flush=True)
     first = next(iter(results.values()))
-    print(f"\n{network.title}, {len(first)} maps; chance {mean_and_error([one.area for one in first])}")
+    print(f"\n{network.title}, {len(first)} maps; chance {mean_and_error([result.area for result in first])}")
     print(f"{'method':40s}" + "".join(f" {name:>15s}" for name in COLUMNS))
     of = {"network": network.name, "objects": arguments.objects}
-    keep(arguments.summary, {**of, "method": "the object's part of the picture"}, energy=cell([one.area for one in first]))
+    keep(arguments.summary, {**of, "method": "the object's part of the picture"}, energy=cell([result.area for result in first]))
     for method, rows in results.items():
         values = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
         print(f"{method:40s}" + "".join(f" {mean_and_error(values[name]):>15s}" for name in COLUMNS))

@@ -172,7 +172,7 @@ def test_two_threads_explain_with_one_network(key, toy, image, usual):
 
     together = run_in_threads([partial(repeat, i % 2) for i in range(4)])
     for i, maps in enumerate(together):
-        assert all(torch.allclose(one, alone[i % 2], atol=1e-7) for one in maps)
+        assert all(torch.allclose(attribution, alone[i % 2], atol=1e-7) for attribution in maps)
 
 
 @every_method

@@ -245,7 +245,7 @@ def test_the_key_follows_the_subject(key, toy, bias_free, image):
         subjects = [ex.ask(toy, image, **{"method": "gradient", "target": 2, **change}) for change in changes]
         subjects += [ex.ask(toy, image, "smoothgrad", target=2, samples=samples) for samples in (3, 4)]
         subjects += [ex.ask(bias_free, image, "gradient", target=2), ex.ask(toy, image.flip(-1), "gradient", target=2)]
-    keys = {Measurement(METRICS[key], one, settings).key for one in subjects}
+    keys = {Measurement(METRICS[key], subject, settings).key for subject in subjects}
     assert len(keys) == len(subjects)
 
 

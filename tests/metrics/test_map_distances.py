@@ -62,7 +62,7 @@ def test_mean_ranks_of_a_map_by_hand():
 
 def test_structural_similarity_equals_its_formula(pair):
     """Wang and others, formula 13, with the window written out at every place that lies inside."""
-    a, b = ((one - one.min()) / (one.max() - one.min()) for one in pair)
+    a, b = ((attribution - attribution.min()) / (attribution.max() - attribution.min()) for attribution in pair)
     reach = np.arange(-5, 6)
     window = np.exp(-(reach[:, None] ** 2 + reach[None] ** 2) / (2 * 1.5**2))
     window /= window.sum()

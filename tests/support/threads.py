@@ -25,7 +25,7 @@ def run_in_threads(functions: Sequence[Callable[[], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(functions)) as pool:
         waiting = [pool.submit(begin, function) for function in functions]
-    return [one.result() for one in waiting]
+    return [future.result() for future in waiting]
 
 
 class Background:

@@ -82,7 +82,7 @@ def test_classes_come_from_the_link_and_pairs_can_be_chosen(open_app):
     app = opened(open_app, methods="Gradient", held_against=["star", "cat", "crown"])
     assert page.value(app, "held_against") == ["star", "cat", "crown"]
     assert "star \u2212 cat contrast" in rows(app)["gradient"]
-    pairs = next(one for one in app.selectbox if one.key.startswith("pair-"))
+    pairs = next(box for box in app.selectbox if box.key.startswith("pair-"))
     assert pairs.options == ["star \u2212 cat", "star \u2212 crown", "cat \u2212 crown"]
     app = pairs.set_value(tuple(map(network("scenes_vgg").categories.index, ("cat", "crown")))).run()
     assert not app.exception and "cat \u2212 crown contrast" in rows(app)["gradient"]

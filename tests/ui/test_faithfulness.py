@@ -238,7 +238,7 @@ def test_who_does_not_beat_chance_is_named():
     chance = made("random", 0.4, 0.3)
     beaten = made("gradient", 0.39, 0.2), made("grad_cam", 0.5, 0.3), made("rise", 0.3, 0.4)
     lines = rankings.complaints([*beaten, made("i_gos", 0.5, 0.1), made("center", 0.1, 0.9), chance])
-    assert [line.split(" does not")[0] for line in lines] == [one.title for one in beaten]
+    assert [line.split(" does not")[0] for line in lines] == [row.title for row in beaten]
     assert lines[0].endswith("here: its insertion AUC, 0.39, is not above 0.40.")
     assert lines[1].endswith("here: its deletion AUC, 0.30, is not below 0.30.")
     assert " and " in lines[2]
