@@ -101,7 +101,7 @@ class Context:
             self.progress(start * total + done * (stop - start), of * total, preview() if preview else own_preview)
 
         inner = copy.copy(self)
-        inner._progress, inner._memo = report_part, Memo()
+        inner._progress, inner._memo = report_part if self._progress else None, Memo()
         return inner
 
     def progress(self, done: int, total: int, preview: Tensor | None = None) -> None:
@@ -135,7 +135,7 @@ class Context:
                 continue
             yield start, stop, result
             start = stop
-            self.progress(start, total, preview() if preview else None)
+            self.progress(start, total, preview() if preview and self._progress else None)
 
     def memoize(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
         """The result of ``compute``, or what another method of the same image and network computed under this key.
@@ -163,13 +163,21 @@ class Context:
         """Statistics of the reference set, computed once for each network, ``key`` and set, and kept in the engine's cache.
 
         ``compute`` returns tensors, numbers and lists of them by name. Its passes serve all later maps, so they are not counted
-        for the map that needs them first.
+        for the map that needs them first. A set whose statistics are shipped gives them at once.
         """
+        shipped = self._reference.statistics if self._reference else None
+        ready = shipped.get(key) if shipped else None
+        if ready is not None:
+            return ready
         before = self.network.counted()
         fitted = self.stored((*key, self._reference), compute)
         if self.network.meter:
             self.network.meter.passes = before
         return fitted
+
+    def is_fitted(self, key: tuple[Any, ...]) -> bool:
+        """Whether ``fit`` has the statistics of this key already, so that it takes no time."""
+        return is_fitted(self.network, self.reference, key, self._fits)
 
     def stored(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
         """The result of ``compute`` for this network and ``key`` (see ``keys.key_of``), or the stored one where there is one."""
@@ -191,6 +199,12 @@ class Context:
 def stored_name(network: Classifier, key: tuple[Any, ...]) -> str:
     """The key under which ``Context.stored`` keeps what belongs to a network."""
     return key_of("stored", network.fingerprint, *key)
+
+
+def is_fitted(network: Classifier, reference: ReferenceSet, key: tuple[Any, ...], fits: FitStore | None) -> bool:
+    """Whether statistics of a reference set are shipped with it or stored in ``fits``."""
+    shipped = reference.statistics is not None and key in reference.statistics
+    return shipped or (fits is not None and fits.get(stored_name(network, (*key, reference))) is not None)
 
 
 def seeded(seed: int, index: int = 0) -> torch.Generator:

@@ -1,8 +1,9 @@
 """Reference sets: a few hundred images like those that a network was trained on, without labels.
 
-MIP-IN, IBA and InputIBA fit statistics on a reference set. For an embedded network it is generated. For another network a person
-gives a folder or a list of pictures. Without these, altered copies of the explained image (cropped, flipped, recoloured, noisy)
-are used, and every map computed from them has a flag that says so.
+MIP-IN, IBA and InputIBA fit statistics on a reference set. For a network trained on scenes or digits it is generated. For
+EfficientNet-Lite0 the fitted statistics of 400 photographs are shipped, without the photographs. For another network a person gives a
+folder or a list of pictures. Without these, altered copies of the explained image (cropped, flipped, recoloured, noisy) are used,
+and every map computed from them has a flag that says so.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from explainers.data import digits, scenes
+from explainers.data import digits, scenes, shipped_statistics
+from explainers.data.shipped_statistics import ShippedStatistics
 from explainers.errors import ExplainerError
 from explainers.networks.classifier import Classifier
 from explainers.pictures import PictureError, load_image
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _PROCEDURAL_SEED = 7_000_000  # used neither for training nor for held-out images nor for the gallery
 _CHUNK = 128
+GENERATED = {"scenes": scenes.draw_batch, "digits": digits.draw_batch}  # the training data that can be drawn afresh
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class ReferenceSet:
     """``size`` images, preprocessed for one network. ``identity`` stands for their pixels in cache keys.
 
     note: a warning for maps computed from copies of the explained image, else "". private: the images are a person's pictures, so
-    only statistics may be written to disk, nothing from which a picture could be reconstructed.
+    only statistics may be written to disk, nothing from which a picture could be reconstructed. statistics: for a set whose images
+    are not here, what was fitted on all of them; ``draw`` then raises ExplainerError.
     """
 
     title: str
@@ -44,6 +48,11 @@ class ReferenceSet:
     draw: Callable[[int, int], Tensor]  # (start, stop) -> (stop - start, C, H, W), normalised, on the CPU
     note: str = ""
     private: bool = False
+    statistics: ShippedStatistics | None = None
+
+    def count(self, images: int) -> int:
+        """How many images a fit uses that may use ``images``: at most all of them; shipped statistics are always of all."""
+        return self.size if self.statistics else min(images, self.size)
 
     def batches(self, count: int, batch: int = 32) -> Iterator[Tensor]:
         """The first ``count`` images, or all if there are fewer, in batches (N, C, H, W) of at most ``batch``."""
@@ -53,7 +62,7 @@ class ReferenceSet:
 
 def procedural(network: Classifier, size: int = 2000) -> ReferenceSet:
     """Generated images like those that an embedded network was trained on. Raises ExplainerError for another network."""
-    draw_batch = {"scenes": scenes.draw_batch, "digits": digits.draw_batch}.get(network.training_data)
+    draw_batch = GENERATED.get(network.training_data)
     if draw_batch is None:
         raise ExplainerError(f"{network.title} brings no reference images; give a folder or a list of pictures.")
 
@@ -68,6 +77,21 @@ def procedural(network: Classifier, size: int = 2000) -> ReferenceSet:
         return network.preprocessing.normalise(pixels[first:first + stop - start].float() / 255)
 
     return ReferenceSet(f"{size} fresh {network.training_data}", f"procedural {network.training_data} {size}", size, draw)
+
+
+def shipped(network: Classifier) -> ReferenceSet:
+    """The set whose statistics come with the network. Raises ExplainerError for a network without."""
+    if network.statistics is None:
+        raise ExplainerError(f"{network.title} brings no statistics; give a folder or a list of pictures.")
+    statistics = shipped_statistics.read(network.statistics)
+    count = int(statistics.about["pictures"])
+
+    def draw(start: int, stop: int) -> Tensor:
+        raise ExplainerError(
+            f"The statistics that come with {network.title} are those of the default layers, and these settings need others: "
+            "set the layer to auto, or give a few hundred photographs as reference pictures.")
+
+    return ReferenceSet(f"{count} photographs (shipped statistics)", statistics.identity, count, draw, statistics=statistics)
 
 
 def own_folder() -> Path | None:
@@ -133,5 +157,7 @@ def _neighbour(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def default(network: Classifier, x: Tensor) -> ReferenceSet:
-    """The reference set where none is given: an embedded network's generated images, or copies of the image ``x``."""
-    return procedural(network) if network.training_data else neighbourhood(network, x)
+    """The reference set where none is given: shipped statistics, generated images, or copies of the image ``x``."""
+    if network.statistics is not None:
+        return shipped(network)
+    return procedural(network) if network.training_data in GENERATED else neighbourhood(network, x)

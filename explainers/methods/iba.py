@@ -10,8 +10,10 @@ With the last factor the upsampled map is in bits per pixel and sums to the laye
 
 The layer. The paper cuts VGG16 at the output of conv4_1, before its ReLU, with 66 % of the network's multiplications below it.
 In any network ``auto`` takes the layer for which this fraction is closest to two thirds, among the layers of at least 4 x 4
-places that come before a ReLU and that every path to the logits passes. A layer after a ReLU can be chosen too: the mixture is
-then clamped at 0, and elements that are 0 in 99 % of the reference images are set to 0.
+places whose values are not those of a ReLU and that every path to the logits passes. A layer with at most a quarter of its channels
+and a fraction within 0.04 of two thirds is preferred: EfficientNet expands sums of 112 channels to 672, which hold no more, and
+InputIBA's critic costs the square of the channels. A layer after a ReLU can be chosen too: the mixture is then clamped at 0, and
+elements that are 0 in 99 % of the reference images are set to 0.
 
 Source: Schulz, Sixt, Tombari, Landgraf 2020, with InputIBA's settings (beta 10, 10 copies, 10 steps of Adam at rate 1). As in the
 authors' code, the information is that of the mask before the last step. Unlike there, the map is not scaled to [0, 1], so that
@@ -23,8 +25,9 @@ When it misleads: see ``limits`` below. The noise also treats elements as indepe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -32,6 +35,7 @@ from torch import Tensor
 
 from explainers.context import Context
 from explainers.contract import AuxiliaryOutput, Citation, Method, RawMap
+from explainers.data.reference import ReferenceSet
 from explainers.errors import ExplainerError
 from explainers.methods.bottleneck import Descent, MaskOptimum, Signal, device_generator, optimise_mask
 from explainers.networks.classifier import Classifier
@@ -43,6 +47,7 @@ from explainers.resampling import resample, size_of
 from explainers.target import Target
 
 FRACTION_BELOW = 2 / 3  # of the network's multiplications, below the layer of ``auto``
+CLOSE, NARROW = 0.04, 1 / 4  # how near to two thirds, with how few of the nearest layer's channels, a narrow layer is preferred
 LEAST_SIDE = 4  # places per side of the layer of ``auto``
 LEAST_DEVIATION = 0.01  # smaller deviations of the noise are raised to this
 LEAST_ACTIVE = 0.01  # the fraction of reference images in which an element after a ReLU must be above 0 to be used
@@ -103,14 +108,17 @@ def bottleneck_layer(network: Classifier, name: str) -> str:
     unrectified = [node for node in sizes if not is_rectified(network.walkable, node) and network.cost_fraction(node) > 0]
     if not (unrectified or sizes):
         raise ExplainerError(f"{network.title} has no layer of {LEAST_SIDE} x {LEAST_SIDE} places or more to put a bottleneck in.")
-    below = {node: network.cost_fraction(None, node) for node in unrectified or sizes}
-    return min(below, key=lambda node: (round(abs(below[node] - FRACTION_BELOW), 9), -list(sizes).index(node)))
+    order = list(sizes)
+    distance = {node: round(abs(network.cost_fraction(None, node) - FRACTION_BELOW), 9) for node in unrectified or sizes}
+    nearest = min(distance, key=lambda node: (distance[node], -order.index(node)))
+    narrow = [node for node in distance if distance[node] <= CLOSE and sizes[node][0] <= NARROW * sizes[nearest][0]]
+    return min(narrow, key=lambda node: (sizes[node][0], distance[node], -order.index(node))) if narrow else nearest
 
 
 def statistics(network: Classifier, node: str, images: int, context: Context) -> Mapping[str, Any]:
     """Each element's mean, deviation (over n - 1) and fraction of images where it is not 0, over the reference set, in float64."""
     reference = context.reference
-    count = min(images, reference.size)
+    count = reference.count(images)
 
     @torch.no_grad()
     def moments(a: int, b: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +135,29 @@ def statistics(network: Classifier, node: str, images: int, context: Context) ->
             active = active + batch_active
         return {"mean": mean.float(), "deviation": (squares / (count - 1)).sqrt().float(), "active": (active / count).float()}
 
-    return context.fit(("iba", node, count), compute)
+    return context.fit(_fit_key(node, count), compute)
+
+
+def _fit_key(node: str, count: int) -> tuple[str, str, int]:
+    """The key of the statistics of a node over so many reference images."""
+    return "iba", node, count
+
+
+def fit_of(layer: str, images: int, network: Classifier, reference: ReferenceSet) -> tuple[Sequence[tuple[Any, ...]], Passes]:
+    """The key of the statistics, and their passes: of each image through the part of the network below the layer."""
+    node, count = bottleneck_layer(network, layer), reference.count(images)
+    return (_fit_key(node, count),), Passes(forward=count * network.cost_fraction(None, node))
+
+
+def fit_work(layer: str, images: int, network: Classifier, context: Context) -> Passes:
+    """The passes of the statistics that this run must fit; none where they are there."""
+    (key,), work = fit_of(layer, images, network, context.reference)
+    return Passes() if context.is_fitted(key) else work
+
+
+def stages(work: Sequence[Passes]) -> tuple[int, ...]:
+    """Where each stage of a run ends, in hundredths of a pass, for the progress; a stage without passes takes one of them."""
+    return tuple(accumulate(round(100 * (passes.forward + passes.backward)) + 1 for passes in work))
 
 
 def feature_signal(network: Classifier, x: Tensor, node: str, images: int, context: Context) -> Signal:
@@ -145,6 +175,11 @@ def bits_a_pixel(nats: Tensor, size: tuple[int, int]) -> Tensor:
     return nats.nan_to_num(0).sum(1) / math.log(2) * (nats.shape[-2] * nats.shape[-1] / (size[0] * size[1]))
 
 
+def preview(optimum: MaskOptimum, size: tuple[int, int]) -> Tensor:
+    """(H, W): the map so far at the input's size."""
+    return resample(bits_a_pixel(optimum.nats, size)[0].cpu(), size, "bilinear")
+
+
 def bottleneck_extras(optimum: MaskOptimum) -> dict[str, Any]:
     """The auxiliary outputs of one bottleneck: its capacity in bits, and both terms of the loss before each step."""
     return {"bits": float(optimum.nats.nan_to_num(0).sum() / math.log(2)), "evidence": optimum.cross_entropy,
@@ -153,23 +188,20 @@ def bottleneck_extras(optimum: MaskOptimum) -> dict[str, Any]:
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
     node, size = bottleneck_layer(network, params.layer), size_of(x)
-
-    def preview(optimum: MaskOptimum) -> Tensor:
-        return resample(bits_a_pixel(optimum.nats, size)[0].cpu(), size, "bilinear")
-
-    stages = (context.part(0, 1, 3), context.part(1, 3, 3))
-    signal = feature_signal(network, x, node, params.images, stages[0])
-    context.progress(1, 3)
-    optimum = optimise_mask(network, signal, target, params.descent, stages[1], device_generator(network, context, 0),
-                            preview=preview)
+    fit_end, end = stages([fit_work(params.layer, params.images, network, context), passes_on(params, network)])
+    signal = feature_signal(network, x, node, params.images, context.part(0, fit_end, end))
+    context.progress(fit_end, end)
+    optimum = optimise_mask(network, signal, target, params.descent, context.part(fit_end, end, end),
+                            device_generator(network, context, 0), preview=lambda optimum: preview(optimum, size))
     return RawMap(bits_a_pixel(optimum.nats, size), extras={
         "layer": node, "kept": optimum.mask.keep.mean(1).cpu(), **bottleneck_extras(optimum)})
 
 
 METHOD = Method(
-    title="Information Bottleneck (IBA)", family="activation", attribute=attribute, params=Params, passes=passes,
-    previews=True, cheap={"images": 16},
-    passes_on=passes_on, needs=(GRAPH, FEATURE_MAPS, REFERENCE_SET), signed=False,
+    title="Information Bottleneck (IBA)", short="IBA", family="activation", attribute=attribute, params=Params, passes=passes,
+    previews=True, cheap={"images": 16}, version=2,
+    passes_on=passes_on, needs=(GRAPH, FEATURE_MAPS, REFERENCE_SET), signed=False, draft={"images": 100},
+    fit=lambda params, network, target, reference: fit_of(params.layer, params.images, network, reference),
     citation=Citation("Schulz, Sixt, Tombari, Landgraf", "Restricting the flow: information bottlenecks for attribution",
                         "ICLR 2020", "section 3"),
     idea="Replace a layer's features by noise wherever the class survives it. A place's value is the number of bits about it that "

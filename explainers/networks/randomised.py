@@ -56,6 +56,7 @@ def randomised(network: Classifier, stages: Sequence[Stage], how: str = "reiniti
         result.graph = copy.copy(network.graph)  # the same nodes, which call the layers of the new module
         result.module = result.graph.module = _with(network.graph.module, changed)
     result.fingerprint = _fingerprint(network.fingerprint, changed)
+    result.statistics = None if changed else network.statistics  # they were fitted with the weights that are gone
     return result
 
 

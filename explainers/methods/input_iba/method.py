@@ -36,7 +36,16 @@ from explainers.context import Context
 from explainers.contract import AuxiliaryOutput, Citation, Method, RawMap
 from explainers.methods import iba
 from explainers.methods.bottleneck import Descent, MaskOptimum, Signal, device_generator, optimise_mask
-from explainers.methods.input_iba.prior import Prior, PriorSettings, Targets, batches, generator_batches, train_prior
+from explainers.methods.input_iba.prior import (
+    Prior,
+    PriorSettings,
+    Targets,
+    batches,
+    critic_multiplications,
+    critic_samples,
+    generator_batches,
+    train_prior,
+)
 from explainers.networks.classifier import Classifier
 from explainers.parameters import choice, integer, real, switch
 from explainers.passes import Passes
@@ -85,11 +94,18 @@ class Params:
 
 
 def _count(params: Params, below: float, above: float) -> Passes:
-    features, pixels = FEATURE_STEPS * params.copies, params.steps * params.copies
-    generated = params.epochs * sum(batches(params.samples, params.batch))
-    trained = params.epochs * sum(generator_batches(params.samples, params.batch))
-    return Passes(forward=below * (1 + generated) + above * features + pixels,
-                  backward=below * trained + above * features + pixels)
+    runs = above * FEATURE_STEPS * params.copies + params.steps * params.copies
+    return Passes(forward=below + runs, backward=runs) + _prior_count(params, below)
+
+
+def _prior_count(params: Params, below: float) -> Passes:
+    return Passes(forward=below * params.epochs * sum(batches(params.samples, params.batch)),
+                  backward=below * params.epochs * sum(generator_batches(params.samples, params.batch)))
+
+
+def _prior_passes(params: Params, network: Classifier) -> Passes:
+    """The passes of the prior's training, through the part of the network below the layer."""
+    return _prior_count(params, network.cost_fraction(None, iba.bottleneck_layer(network, params.layer)))
 
 
 def passes_on(params: Params, network: Classifier) -> Passes:
@@ -98,29 +114,41 @@ def passes_on(params: Params, network: Classifier) -> Passes:
     return _count(params, network.cost_fraction(None, node), network.cost_fraction(node))
 
 
+def overhead(params: Params, network: Classifier) -> Passes:
+    """The critic's work in forward passes of the network with as many multiplications."""
+    node = iba.bottleneck_layer(network, params.layer)
+    multiplications = critic_samples(params.prior_settings) * critic_multiplications(network.shapes[node].size)
+    return Passes(forward=multiplications / sum(shape.macs for shape in network.shapes.values()))
+
+
+def _of_features(params: Params, network: Classifier) -> float:
+    """The fraction of the prior's training that its passes through the network take; the rest is the critic's."""
+    passes, critic = _prior_passes(params, network), overhead(params, network).forward
+    return (passes.forward + passes.backward) / max(passes.forward + passes.backward + critic, 1e-9)
+
+
 def relu_follows(network: Classifier, node: str) -> bool:
     graph = network.walkable
     return any(graph.kinds[user.name] in {"relu", "relu6"} for user in graph.nodes[node].users)
 
 
-def _stages(params: Params, network: Classifier) -> tuple[int, ...]:
-    """The expected work (1 is a hundredth of a pass) up to the end of fitting, features, prior and pixels, for the progress."""
-    node = iba.bottleneck_layer(network, params.layer)
-    whole = passes_on(params, network)
-    fit, pixels = params.images * network.cost_fraction(None, node) / 10, 2 * params.steps * params.copies
-    features = 2 * network.cost_fraction(node) * FEATURE_STEPS * params.copies
-    prior = max(0, whole.forward + whole.backward - features - pixels)
-    ends = [fit, fit + features, fit + features + prior, fit + features + prior + pixels]
-    return tuple(max(i + 1, round(100 * end)) for i, end in enumerate(ends))
+def _stages(params: Params, network: Classifier, context: Context) -> tuple[int, ...]:
+    """Where fitting, features, prior and pixels end, for the progress."""
+    above = network.cost_fraction(iba.bottleneck_layer(network, params.layer)) * FEATURE_STEPS * params.copies
+    pixels = params.steps * params.copies
+    prior = _prior_passes(params, network) + overhead(params, network)
+    return iba.stages([iba.fit_work(params.layer, params.images, network, context), Passes(above, above), prior,
+                       Passes(pixels, pixels)])
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
     node, size = iba.bottleneck_layer(network, params.layer), size_of(x)
-    fit_end, features_end, prior_end, end = _stages(params, network)
+    fit_end, features_end, prior_end, end = _stages(params, network, context)
     signal = iba.feature_signal(network, x, node, params.images, context.part(0, fit_end, end))
     context.progress(fit_end, end)
     part = context.part(fit_end, features_end, end)
-    features = optimise_mask(network, signal, target, params.feature_descent, part, device_generator(network, context, 0))
+    features = optimise_mask(network, signal, target, params.feature_descent, part, device_generator(network, context, 0),
+                             preview=lambda optimum: iba.preview(optimum, size))
     feature_map = iba.bits_a_pixel(features.nats, size)
 
     settings, rectify = params.prior_settings, params.after_relu and relu_follows(network, node)
@@ -128,7 +156,7 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
     start = F.interpolate(feature_map[None], size=size, mode="bilinear", align_corners=False)
     part = context.part(features_end, prior_end, end)
     prior = train_prior(network, x, node, targets, start, settings, part, device_generator(network, context, 2),
-                        lambda: start[0, 0].cpu())
+                        lambda: start[0, 0].cpu(), _of_features(params, network))
     context.progress(prior_end, end)
 
     pixels = optimise_mask(network, Signal(x, torch.zeros_like(x), torch.ones_like(x)), target,
@@ -151,8 +179,10 @@ def _extras(node: str, feature_map: Tensor, features: MaskOptimum, prior: Prior,
 
 
 METHOD = Method(
-    title="Input Information Bottleneck (InputIBA)", family="optimisation", attribute=attribute, params=Params,
-    previews=True, cheap={"images": 16, "steps": 4, "epochs": 2, "batch": 8, "samples": 20},
+    title="Input Information Bottleneck (InputIBA)", short="InputIBA", family="optimisation", attribute=attribute, params=Params,
+    previews=True, version=2, cheap={"images": 16, "steps": 4, "epochs": 2, "batch": 8, "samples": 20},
+    draft={"epochs": 0, "steps": 30, "copies": 4, "images": 100},
+    overhead=overhead, fit=lambda params, network, target, reference: iba.fit_of(params.layer, params.images, network, reference),
     passes=lambda params: _count(params, 1, 1), passes_on=passes_on, needs=(GRAPH, FEATURE_MAPS, REFERENCE_SET), signed=False,
     citation=Citation("Zhang, Khakzar, Li, Farshad, Kim, Navab", "Fine-grained neural network explanation by identifying input "
                         "features with predictive information", "NeurIPS 2021", "section 3"),
@@ -161,7 +191,7 @@ METHOD = Method(
     equation=r"\min_\Lambda\; -\log p_c(Z) + \beta\, \overline{D_{\mathrm{KL}}[P(Z|I)\,\|\,P(Z)]}, \quad "
              r"Z = \Lambda I + (1 - \Lambda)\,\varepsilon, \quad P(Z) \text{ from } \lambda_G",
     limits="It refines IBA's map, which its prior starts from, and is no second opinion. It is random: another seed gives another "
-           "map. It is slow.",
+           "map. A wide layer makes it slow: the critic of its prior is then far larger than the network.",
     auxiliary_outputs=(
         AuxiliaryOutput("bits", "Capacity of the pixels", "number", "The information beyond the prior, over all pixels.",
                         unit="bits"),

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor
@@ -60,6 +61,35 @@ def generator_batches(samples: int, batch: int) -> list[int]:
     return batches(samples, batch)[::GENERATOR_EVERY]
 
 
+def critic_multiplications(size: Sequence[int]) -> float:
+    """The multiplications of the critic's forward pass for one sample of features (C, h, w)."""
+    channels, height, width = size
+    convolutions = zip(_kernels(channels), ((height // 2) * (width // 2), (height // 4) * (width // 4), (height // 4) * (width // 4)),
+                       strict=True)
+    return sum(prod(kernel) * places for kernel, places in convolutions) + sum(a * b for a, b in _dense(size))
+
+
+def critic_samples(settings: PriorSettings) -> float:
+    """How many samples' forward passes of the critic take as long as a whole training.
+
+    An update of the critic runs each batch with its targets forward and back, for about three forward passes of both; an update of
+    the generator takes about two of the batch.
+    """
+    updates = 6 * sum(batches(settings.samples, settings.batch)) + 2 * sum(generator_batches(settings.samples, settings.batch))
+    return settings.epochs * updates
+
+
+def _kernels(channels: int) -> list[tuple[int, int, int, int]]:
+    """The shapes of the critic's convolutions."""
+    return [(2 * channels, channels, 4, 4), (4 * channels, 2 * channels, 4, 4), (channels, 4 * channels, 3, 3)]
+
+
+def _dense(size: Sequence[int]) -> list[tuple[int, int]]:
+    """The inputs and outputs of the critic's dense layers."""
+    channels, height, width = size
+    return [(channels * (height // 4) * (width // 4), 512), (512, 256), (256, 1)]
+
+
 class Critic:
     """Three convolutions with batch norm and three dense layers give features of ``size`` (C, h, w), at least 4 x 4, one score."""
 
@@ -67,13 +97,12 @@ class Critic:
         channels, height, width = size
         if min(height, width) < 4:
             raise UnsupportedError(f"InputIBA's critic needs a layer of 4 x 4 places or more, not {height} x {width}.")
-        flat = channels * (height // 4) * (width // 4)
-        shapes = [(2 * channels, channels, 4, 4), (4 * channels, 2 * channels, 4, 4), (channels, 4 * channels, 3, 3)]
+        shapes = _kernels(channels)
         self.convolutions = [_uniform(shape, shape[1] * shape[2] * shape[3], generator) for shape in shapes]
         self.norms = [(torch.ones(shape[0], device=generator.device), torch.zeros(shape[0], device=generator.device))
                       for shape in shapes]
         self.dense = [(_uniform((after, before), before, generator), _uniform((after,), before, generator))
-                      for before, after in ((flat, 512), (512, 256), (256, 1))]
+                      for before, after in _dense(size)]
         self.weights = [*self.convolutions, *(t for pair in self.norms + self.dense for t in pair)]
         for weight in self.weights:
             weight.requires_grad_(True)
@@ -165,8 +194,12 @@ def features_of(network: Classifier, images: Tensor, node: str, rectify: bool, g
 
 
 def train_prior(network: Classifier, x: Tensor, node: str, targets: Targets, start: Tensor, settings: PriorSettings,
-                context: Context, generator: torch.Generator, preview: Callable[[], Tensor] | None = None) -> Prior:
-    """Train generator and critic. ``start`` (1, 1, H, W) are theta's initial logits; 0 epochs return them as the prior."""
+                context: Context, generator: torch.Generator, preview: Callable[[], Tensor] | None = None,
+                of_features: float = 0.5) -> Prior:
+    """Train generator and critic. ``start`` (1, 1, H, W) are theta's initial logits; 0 epochs return them as the prior.
+
+    of_features: the fraction of an update's time that computing the features takes, for the progress; the critic takes the rest.
+    """
     mixer = Generator(x, start)
     prior = Prior(Mask.of(mixer.theta.detach()))
     if not settings.epochs:
@@ -179,7 +212,8 @@ def train_prior(network: Classifier, x: Tensor, node: str, targets: Targets, sta
         for i, real in enumerate(targets.epoch()):
             update = epoch * updates + i
             trains_generator = i % GENERATOR_EVERY == 0
-            part = context.part(update, update + 1, settings.epochs * updates, preview if i == 0 else None)
+            part = context.part(100 * update, 100 * update + round(100 * of_features), 100 * settings.epochs * updates,
+                                preview if i == 0 else None)
             noise = torch.randn(len(real), *x.shape[1:], generator=generator, device=x.device)
             with torch.no_grad():
                 images = mixer(noise)

@@ -29,7 +29,7 @@ the sign of the map.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -39,6 +39,7 @@ from torch import Tensor
 
 from explainers.context import Context
 from explainers.contract import AuxiliaryOutput, Citation, Method, RawMap
+from explainers.data.reference import ReferenceSet
 from explainers.errors import ExplainerError
 from explainers.methods.mip_in import inverse
 from explainers.methods.mip_in.inverse import Operator
@@ -52,6 +53,7 @@ from explainers.target import Target
 PAPER_RIDGE = 0.001
 _MAP_NUMBERS, _VECTOR_NUMBERS = 2**24, 2**28  # the most activations of one layer that a fit uses: of a map, of a vector
 _KERNEL_WORK, _KERNEL_IMAGES = 1e10, 16  # the most multiplications in one convolution's normal equations, the fewest images
+_SOLVING = 20  # forward passes that take as long as solving for the inverses of one target, roughly
 _KEPT_BYTES = 128 * 2**20  # activations up to this size are stored on disk, for other classes of the same network
 
 
@@ -86,8 +88,8 @@ def _images_of(layers: tuple[Layer, ...], images: int) -> Iterator[tuple[Layer, 
         yield layer, images
 
 
-def _record(network: Classifier, layers: tuple[Layer, ...], target: Target, images: int,
-            context: Context) -> Mapping[str, Tensor]:
+def record(network: Classifier, layers: tuple[Layer, ...], target: Target, images: int,
+           context: Context) -> Mapping[str, Tensor]:
     """The logits of the reference images and each layer's inputs, on the CPU: one pass over the set serves all classes."""
     reference = context.reference
     counts = {layer.link.name: n for layer, n in _images_of(layers, images) if layer.kind != "flatten"}
@@ -106,37 +108,53 @@ def _record(network: Classifier, layers: tuple[Layer, ...], target: Target, imag
     holds_pictures = reference.private and _bottom(network, layers) is None
     if size > _KEPT_BYTES or holds_pictures:
         return run()
-    return context.fit(("mip_in images", METHOD.version, layers[-1].link.name, channels, images), run)
+    return context.fit(_record_key(layers, target, images), run)
 
 
 def fitted(network: Classifier, layers: tuple[Layer, ...], target: Target, params: Params, context: Context) -> Mapping[str, Any]:
     """The inverses of all layers for one target, from disk if they were fitted before. Raises ExplainerError without images."""
-    images = min(params.images, context.reference.size)
+    images = context.reference.count(params.images)
     if images < 2:
         raise ExplainerError("MIP-IN needs at least two reference images.")
-    key = ("mip_in", METHOD.version, target, layers[-1].link.name, images, params.ridge)
+    key = _fit_key(layers, target, images, params)
     ridge = PAPER_RIDGE if params.ridge == "paper" else None
     return context.fit(key, lambda: _fit(network, layers, target, images, ridge, context))
 
 
+def _fit_key(layers: tuple[Layer, ...], target: Target, images: int, params: Params) -> tuple[Any, ...]:
+    return "mip_in", METHOD.version, target, layers[-1].link.name, images, params.ridge
+
+
+def _record_key(layers: tuple[Layer, ...], target: Target, images: int) -> tuple[Any, ...]:
+    channels = target.classes if layers[0].kind != "linear" else ()
+    return "mip_in images", METHOD.version, layers[-1].link.name, channels, images
+
+
+def fit_of(params: Params, network: Classifier, target: Target, reference: ReferenceSet) -> tuple[Sequence[tuple[Any, ...]], Passes]:
+    """The keys of the inverses and of the layers' inputs, and the passes of recording these; solving for the inverses is quick."""
+    images, layers = reference.count(params.images), layers_of(network, params.depth, target)
+    return (_fit_key(layers, target, images, params), _record_key(layers, target, images)), Passes(forward=images)
+
+
 def _fit(network: Classifier, layers: tuple[Layer, ...], target: Target, images: int, ridge: float | None,
          context: Context) -> dict[str, Any]:
-    record = _record(network, layers, target, images, context.part(0, 8, 10))
+    recording = 0 if context.is_fitted(_record_key(layers, target, images)) else 8  # tenths of the time, for the progress
+    recorded = record(network, layers, target, images, context.part(0, recording, recording + 2))
     device = network.device if network.device.type != "mps" else torch.device("cpu")  # mps has no float64
-    score = target.score(record["logits"].double()).to(device)
+    score = target.score(recorded["logits"].double()).to(device)
     signal = score[:, None]
     top: Operator = {}
     if layers[0].kind != "linear" and target.contrast is not None:
-        top = inverse.fit_dense(signal, record["logits"][:, list(target.classes)].to(device), ridge)
+        top = inverse.fit_dense(signal, recorded["logits"][:, list(target.classes)].to(device), ridge)
         signal = inverse.invert_dense(top, signal, bias=True)
     operators = []
     for number, (layer, count) in enumerate(_images_of(layers, images)):
         signal = signal[:count]
-        entered = record[layer.link.name][:count].to(device) if layer.kind != "flatten" else None
+        entered = recorded[layer.link.name][:count].to(device) if layer.kind != "flatten" else None
         operators.append(layer.fit(signal, entered, ridge))
         if layer is not layers[-1]:
             signal = _invert_in_blocks(layer, operators[-1], signal, entered)
-        context.progress(8 * len(layers) + 2 * number + 2, 10 * len(layers))
+        context.progress(recording * len(layers) + 2 * number + 2, (recording + 2) * len(layers))
     return {"top": top, "operators": operators}
 
 
@@ -205,6 +223,7 @@ def passes_on(params: Params, network: Classifier) -> Passes:
 METHOD = Method(
     title="MIP-IN", family="decomposition", cheap={"images": 40}, attribute=attribute, params=Params,
     passes=lambda params: Passes(forward=2), passes_on=passes_on, needs=(GRAPH, INVERTIBLE, REFERENCE_SET),
+    draft={"images": 100}, fit=fit_of, overhead=lambda params, network: Passes(forward=_SOLVING),
     citation=Citation("Deng, Zou, Chen, Feng, Du, Hu", "Mutual information preserving back-propagation: learn to invert for "
                         "faithful attribution", "KDD 2021", "section 4"),
     idea="Invert the network layer by layer, by linear maps fitted on reference images, and see what of the input the class's logit "
