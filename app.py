@@ -3,9 +3,11 @@
 The server imports this file once, for ``app``; then it runs it as a script for every view.
 """
 
+import sys
+
 import streamlit as st
 
-from components.shell import frame, warm_start
+from components.shell import arguments, frame, warm_start
 
 
 def view() -> None:
@@ -14,6 +16,7 @@ def view() -> None:
     page = st.navigation(
         [
             st.Page("pages/compare.py", title="Compare", default=True),
+            st.Page("pages/be_the_mask.py", title="Be the mask", url_path="be_the_mask"),
             st.Page("pages/faithfulness.py", title="Faithfulness", url_path="faithfulness"),
             st.Page("pages/class_sensitivity.py", title="Class sensitivity", url_path="class_sensitivity"),
             st.Page("pages/sanity_checks.py", title="Sanity checks", url_path="sanity_checks"),
@@ -22,11 +25,13 @@ def view() -> None:
         ],
         position="top",
     )
-    with frame.entered():
-        page.run()
+    with frame.entered() as ready:
+        if ready:
+            page.run()
 
 
 if __name__ == "__main__":
     view()
 else:
+    arguments.read(sys.argv[1:])
     app = st.App(__file__, lifespan=warm_start.while_serving)

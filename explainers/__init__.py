@@ -24,6 +24,7 @@ from explainers.metrics import metrics
 from explainers.networks.checkpoints import CheckpointError, ModelCard
 from explainers.networks.classifier import Classifier
 from explainers.networks.loading import ModelEntry, load_model, load_uploaded_model, models
+from explainers.networks.own_modules import classifier
 from explainers.parameters import Parameter
 from explainers.passes import Passes
 from explainers.pictures import Picture, PictureError, digest, load_image, read_picture
@@ -34,6 +35,7 @@ from explainers.target import Target
 __all__ = [
     "Attribution", "Cancelled", "CheckpointError", "Citation", "Classifier", "Cost", "Engine", "ExplainerError", "MapCache",
     "Measurement", "Method", "Metric", "ModelCard", "ModelEntry", "Parameter", "ParameterError", "Passes", "Picture",
-    "PictureError", "Question", "Request", "Sample", "Score", "Target", "UnsupportedError", "ask", "digest", "explain", "judge",
-    "load_image", "load_model", "load_uploaded_model", "methods", "metrics", "models", "read_picture", "samples",
+    "PictureError", "Question", "Request", "Sample", "Score", "Target", "UnsupportedError", "ask", "classifier", "digest",
+    "explain", "judge", "load_image", "load_model", "load_uploaded_model", "methods", "metrics", "models", "read_picture",
+    "samples",
 ]

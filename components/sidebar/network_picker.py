@@ -1,104 +1,103 @@
-"""Which network: embedded, torchvision's (downloaded only when asked for), or a person's own checkpoint."""
+"""Which network: one of the list, one that an architecture's published weights make, or a person's own.
+
+The URL holds the network's name and the start of its fingerprint, so that a link never shows another network without a word.
+"""
 
 from __future__ import annotations
-
-import json
-from pathlib import PurePath
 
 import streamlit as st
 
 import explainers as ex
+from components.sidebar import network_loader, uploading
+from components.state import link, network_link
 from components.state.engine import network as shared_network
+from components.state.link import Missing
+from components.state.network_link import PARAMETER
 
-DEFAULT = "scenes_vgg"
-CHECKPOINT_TYPES = ["safetensors", "pth", "pt"]
+DEFAULT = "efficientnet_lite0"
 
 
-def pick() -> ex.Classifier | None:
-    """Draw the picker. None while the chosen network's weights are not here, or cannot be loaded; the reason is shown."""
+def pick() -> ex.Classifier | Missing | None:
+    """Draw the picker and return the network; Missing where the link names one that is not here.
+
+    None while the chosen network's weights are not here, or cannot be loaded; the reason is shown.
+    """
     entries = {entry.name: entry for entry in ex.models()}
-    uploaded: dict[str, ex.Classifier] = st.session_state.setdefault("uploaded_networks", {})
-    names = [*entries, *uploaded]
-    name = st.selectbox(
-        "Network", names, index=names.index(DEFAULT) if DEFAULT in names else 0, key="network", bind="query-params",
-        format_func=lambda name: _label(entries[name]) if name in entries else name,
-        help="The classifier that is explained. Embedded networks are small and always there; torchvision's are "
-             "ImageNet classifiers; your own come from a checkpoint.")
-    _own_checkpoint()
-    if name in uploaded:
-        return uploaded[name]
-    entry = entries[name]
-    if entry.note:
-        st.caption(entry.note)
-    if not entry.ready and not _download(entry):
+    uploaded = network_loader.uploaded()
+    name = _named(entries)
+    if name not in entries and name not in uploaded and (public := network_loader.public(name)):
+        entries[name] = public
+    is_here = name in entries or name in uploaded
+    st.session_state[PARAMETER] = name
+    st.selectbox(
+        "Network", [*entries, *uploaded, *([] if is_here else [name])], key=PARAMETER, on_change=_choose,
+        format_func=lambda option: label(entries[option]) if option in entries else option,
+        help="The classifier that is explained. It decides which pictures make sense: photographs, scenes or digits.")
+    if is_here:
+        network_loader.draw()
+    else:  # the page itself has a place for the file
+        return Missing("network", uploading.plain(name), network_link.fingerprint())
+    network = uploaded[name] if name in uploaded else _loaded(entries[name])
+    if network is not None:
+        if warning := network_link.compare(name, network):
+            st.warning(warning)
+        _describe(network, entries[name].note if name in entries else "Your checkpoint, kept for this session.")
+    return network
+
+
+def label(entry: ex.ModelEntry) -> str:
+    """What the picker calls a network."""
+    if entry.family == "embedded":
+        return f"Photographs: {entry.title}" if entry.training_data == "photographs" else entry.title
+    if entry.family == "yours":
+        return f"{entry.title} (yours)"
+    return entry.title if entry.family == "timm" else f"{entry.title} ({entry.family})"
+
+
+def _choose() -> None:
+    """Callback of the picker."""
+    network_link.choose(st.session_state[PARAMETER])
+
+
+def _named(entries: dict[str, ex.ModelEntry]) -> str:
+    """The network that the URL names, which older links do by its title; without one, the first for the link's picture."""
+    name = link.get(PARAMETER)
+    if name in entries:
+        return name
+    titles = {title: entry.name for entry in entries.values() for title in (label(entry), entry.title)}
+    resolved = titles.get(name, name) or _first(entries)
+    if resolved != name:
+        link.put(PARAMETER, resolved)
+    return resolved
+
+
+def _first(entries: dict[str, ex.ModelEntry]) -> str:
+    """The default network, or the first that knows such pictures as the one that the link names."""
+    picture = link.get("picture")
+    kind = next((sample.kind for sample in ex.samples() if sample.name == picture), entries[DEFAULT].training_data)
+    if entries[DEFAULT].training_data == kind and entries[DEFAULT].ready:
+        return DEFAULT
+    return next((entry.name for entry in entries.values() if entry.training_data == kind and entry.ready), DEFAULT)
+
+
+def _loaded(entry: ex.ModelEntry) -> ex.Classifier | None:
+    """The network of an entry, after its download where that is needed; None where it cannot be had, and the page says why."""
+    if not entry.ready and entry.family == "yours":
+        st.error(entry.note)
+        return None
+    if not entry.ready and entry.family in {"torchvision", "timm"} and not network_loader.download(entry):
         return None
     try:
-        return shared_network(name)
+        return shared_network(entry.name)
     except ex.ExplainerError as error:
         st.error(str(error))
         return None
 
 
-def _label(entry: ex.ModelEntry) -> str:
-    return {"torchvision": f"{entry.title} (torchvision)", "yours": f"{entry.title} (yours)"}.get(entry.family, entry.title)
-
-
-def _download(entry: ex.ModelEntry) -> bool:
-    """Offer the download, and do it with a progress bar when the button is pressed. True when the weights are here."""
-    if not st.button("Download the weights", key=f"download-{entry.name}", width="stretch",
-                     help="Fetches the weights from torchvision's server once; they are kept in torch's own folder."):
-        return False
-    bar = st.progress(0.0, text=f"Downloading {entry.title}")
-
-    def report(done: int, total: int) -> None:
-        fraction = min(done / total, 1.0) if total else 0.0
-        bar.progress(fraction, text=f"Downloading {entry.title}: {done / 2**20:.0f} of {total / 2**20:.0f} MB")
-
-    try:
-        ex.load_model(entry.name, progress=report)
-    except ex.ExplainerError as error:
-        bar.empty()
-        st.error(str(error))
-        return False
-    bar.empty()
-    return True
-
-
-def _own_checkpoint() -> None:
-    """The upload of a checkpoint for one of torchvision's architectures."""
-    with st.popover("Use your own checkpoint", width="stretch", type="tertiary",
-                    help="A checkpoint from your disk for one of torchvision's architectures."):
-        architectures = [entry.name for entry in ex.models() if entry.family == "torchvision"]
-        st.selectbox("Architecture", architectures, key="own_architecture",
-                     help="The torchvision architecture that the checkpoint was trained with.")
-        st.file_uploader(
-            "Checkpoint, and its card", type=[*CHECKPOINT_TYPES, "json"], accept_multiple_files=True, key="own_files",
-            help="A .safetensors or .pth file that holds only weights. An optional .json beside it states categories (or "
-                 "num_classes), input_size, mean and std. Files over 200 MB: put them into the folder that "
-                 "EXPLORER_MODELS names, and start again.")
-        st.button("Load the checkpoint", key="own_load", on_click=_load_own, disabled=not st.session_state.get("own_files"),
-                  width="stretch", help="Reads the files, and chooses the network.")
-    for line in st.session_state.get("own_errors", ()):
-        st.error(line)
-
-
-def _load_own() -> None:
-    """Callback: load the uploaded files and choose the network. After a failure the former one stays chosen."""
-    files = st.session_state.own_files
-    cards = [file for file in files if PurePath(file.name).suffix == ".json"]
-    checkpoints = [file for file in files if file not in cards]
-    st.session_state.own_errors = errors = []
-    try:
-        if len(checkpoints) != 1 or len(cards) > 1:
-            raise ex.ExplainerError("Give one checkpoint, and at most one .json card with it.")
-        card = json.loads(cards[0].getvalue()) if cards else None
-        file = checkpoints[0]
-        net = ex.load_uploaded_model(file.name, file.getvalue(), st.session_state.own_architecture, card)
-    except ex.ExplainerError as error:
-        errors.append(str(error))
-    except ValueError:
-        errors.append("The .json card is not valid JSON.")
-    else:
-        label = f"{PurePath(file.name).stem[:40]} (uploaded)"
-        st.session_state.uploaded_networks[label] = net
-        st.session_state.network = label
+def _describe(network: ex.Classifier, note: str) -> None:
+    """One line on what the network is, and a line on each thing that was recognised when it was loaded."""
+    height, width = network.input_size
+    with st.container(key="network_notes"):
+        st.caption(f"{note} {network.weights / 1e6:.2g} million weights; it sees {width} \u00d7 {height} pixels.")
+        for line in network.notes:
+            st.caption(line)

@@ -13,7 +13,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,10 @@ class CheckpointError(ExplainerError):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a file of weights does not tell about its network. num_classes: None to take it from the weights."""
+    """What a file of weights does not tell about its network. num_classes: None to take it from the weights.
+
+    stated: the names of the fields that the card itself gives.
+    """
 
     architecture: str
     num_classes: int | None = None
@@ -55,6 +58,7 @@ class ModelCard:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     title: str = ""
+    stated: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 # Reading weights
@@ -202,20 +206,20 @@ def fit(module: nn.Module, weights: Mapping[str, Tensor], architecture: str) -> 
                               "the number of classes in the model's card.")
 
 
-def num_classes(weights: Mapping[str, Tensor], module: nn.Module) -> int:
+def num_classes(weights: Mapping[str, Tensor], module: nn.Module, head: str | None = None) -> int:
     """The number of classes of the checkpoint's head, so that the network can be built to match.
 
-    module: the architecture with a head of any width. Its last linear or convolutional layer is the head. Raises
-    CheckpointError if the checkpoint has no such layer.
+    module: the architecture with a head of any width. head: the name of the layer that gives the logits; by default the last linear
+    or convolutional one. Raises CheckpointError if the checkpoint has no such layer.
     """
     layers = [name for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     if not layers:
         raise CheckpointError("This network has no linear or convolutional layer, so its classes cannot be counted.")
-    head = f"{layers[-1]}.weight"
-    if head not in weights or weights[head].ndim < 2:
+    weight = f"{head or layers[-1]}.weight"
+    if weight not in weights or weights[weight].ndim < 2:
         raise CheckpointError(
-            f"The weights have no head {_shown(head)}, so they belong to another architecture; check the model's card.")
-    return weights[head].shape[0]
+            f"The weights have no head {_shown(weight)}, so they belong to another architecture; check the model's card.")
+    return weights[weight].shape[0]
 
 
 def _torchvision_names(weights: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]:
@@ -243,13 +247,14 @@ def read_card(source: str | Path | bytes | Mapping[str, Any]) -> ModelCard:
     """
     fields = dict(source) if isinstance(source, Mapping) else _json(source)
     fields = {name: value for name, value in fields.items() if value is not None}
+    known = [field for field in ModelCard.__dataclass_fields__ if field != "stated"]
     for name in fields:
-        if name not in ModelCard.__dataclass_fields__:
-            takes = ", ".join(ModelCard.__dataclass_fields__)
+        if name not in known:
+            takes = ", ".join(known)
             raise CheckpointError(f"The card has an unknown field {_shown(name)}; a card takes {takes}.")
     architecture = fields.get("architecture")
-    if not isinstance(architecture, str) or not re.fullmatch(r"\w{1,64}", architecture):
-        raise _bad("architecture", architecture, "the name of a torchvision architecture such as 'resnet18'")
+    if not isinstance(architecture, str) or not re.fullmatch(r"(timm/)?[\w.]{1,80}", architecture):
+        raise _bad("architecture", architecture, "the name of an architecture such as 'resnet18' (torchvision's) or 'timm/resnet50d'")
     categories = _categories(fields.get("categories", ()))
     classes = _whole("num_classes", fields.get("num_classes", len(categories) or None), 1, MAX_CATEGORIES)
     if categories and classes != len(categories):
@@ -259,7 +264,7 @@ def read_card(source: str | Path | bytes | Mapping[str, Any]) -> ModelCard:
     mean = _three("mean", fields.get("mean", IMAGENET_MEAN), lambda x: 0 <= x <= 1, "three numbers from 0 to 1")
     std = _three("std", fields.get("std", IMAGENET_STD), lambda x: 0 < x <= 10, "three numbers above 0, up to 10")
     title = _text("title", fields.get("title", architecture))
-    return ModelCard(architecture, classes, categories, side, resized, mean, std, title)
+    return ModelCard(architecture, classes, categories, side, resized, mean, std, title, frozenset(fields))
 
 
 def _json(source: str | Path | bytes) -> dict[str, Any]:
@@ -333,7 +338,7 @@ def _spoken(filename: str) -> str:
 
 
 def _plain_word(text: str) -> str:
-    return re.sub(r"\W", "", text)[:64] or "this architecture"
+    return re.sub(r"[^\w./]", "", text)[:80] or "this architecture"
 
 
 def _shown(value: object) -> str:

@@ -12,13 +12,15 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
-from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Link, Rule, Shape, feature_layers, frozen_copy
+from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Link, Rule, Shape, feature_layers
+from explainers.networks.outputs import recognise
 from explainers.networks.preprocessing import Preprocessing
 from explainers.passes import Passes
 from explainers.target import PlainTarget, Target
@@ -44,12 +46,16 @@ class Classifier:
     """A network with its name, class names, preprocessing, fingerprint and canonical graph.
 
     ``graph`` is None for a network that cannot be traced; ``untraceable`` then says why, and the methods that need only logits
-    and gradients still work. ``training_data`` is "scenes" or "digits" for a network trained on these procedural images, else "".
+    and gradients still work. ``training_data`` is "scenes" or "digits" for a network trained on these procedural images,
+    "photographs" for one trained on ImageNet, else "". ``notes``: a line on each thing that was recognised at load.
+    ``statistics``: the file of reference statistics that comes with the network, fitted with these weights.
     """
 
     def __init__(self, module: nn.Module, *, name: str, title: str, categories: Iterable[str],
-                 preprocessing: Preprocessing, device: torch.device | str = "cpu", training_data: str = ""):
+                 preprocessing: Preprocessing, device: torch.device | str = "cpu", training_data: str = "",
+                 notes: Iterable[str] = (), statistics: Path | None = None):
         self.name, self.title, self.training_data = name, title, training_data
+        self.statistics = statistics
         self.categories = tuple(categories)
         self.preprocessing = preprocessing
         self.device = torch.device(device)
@@ -57,14 +63,17 @@ class Classifier:
         self._measuring = threading.Lock()
         module = module.eval()
         self.fingerprint = _fingerprint(module, preprocessing)
-        self.untraceable = ""
-        try:
-            self.graph: Graph | None = Graph(module)
-            self.module: nn.Module = self.graph.module.to(self.device)
-        except Exception as error:  # torch.fx raises many kinds; each only switches off the methods that need a graph
-            self.graph = None
-            self.untraceable = f"torch.fx cannot trace it ({type(error).__name__}: {error})"
-            self.module = frozen_copy(module).to(self.device)
+        recognised = recognise(module, (self.channels, *self.input_size), len(self.categories), title)
+        self.graph: Graph | None = recognised.graph
+        self.untraceable = recognised.untraceable
+        self.module: nn.Module = recognised.module.to(self.device)
+        self.notes: tuple[str, ...] = (*notes, *recognised.notes, *self._untraceable_note())
+
+    def _untraceable_note(self) -> tuple[str, ...]:
+        if self.graph is not None:
+            return ()
+        return ("The layers of this network cannot be followed, so the methods that walk them are off; those that need only logits "
+                "and gradients work.",)
 
     @property
     def walkable(self) -> Graph:
@@ -72,6 +81,11 @@ class Classifier:
         if self.graph is None:
             raise ExplainerError(f"{self.title} has no graph to walk: {self.untraceable}.")
         return self.graph
+
+    @cached_property
+    def weights(self) -> int:
+        """How many trainable numbers the network has."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
 
     @property
     def channels(self) -> int:
@@ -82,16 +96,16 @@ class Classifier:
         return self.preprocessing.crop, self.preprocessing.crop
 
     def preprocess(self, image: Image.Image, fit: str = "crop") -> Tensor:
-        """(1, C, H, W) float32, normalised, on the network's device. ``fit``: ``crop``, or ``stretch`` without a crop."""
+        """(1, C, H, W) float32, normalised, on the network's device. ``fit``: "crop", "whole" or "stretch", see ``Preprocessing``."""
         return self.preprocessing.tensor(image, fit).to(self.device)
 
-    def seen(self, image: Image.Image) -> Image.Image:
+    def seen(self, image: Image.Image, fit: str = "crop") -> Image.Image:
         """The RGB picture that the network sees, at its input size."""
-        return self.preprocessing.seen(image).convert("RGB")
+        return self.preprocessing.seen(image, fit).convert("RGB")
 
-    def crop_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The part of a picture of ``size`` (width, height) that the network sees: left, top, right, bottom in pixels."""
-        return self.preprocessing.crop_box(size)
+    def crop_box(self, size: tuple[int, int], fit: str = "crop") -> tuple[float, float, float, float]:
+        """The rectangle of a picture of ``size`` (width, height) that the input covers: left, top, right, bottom in its pixels."""
+        return self.preprocessing.crop_box(size, fit)
 
     def logits(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN) -> Tensor:
         """The logits (N, K) of a batch (N, C, H, W). ``rules`` replace the computation of some kinds of layers (see ``graph``)."""
@@ -233,16 +247,16 @@ class Classifier:
         return repr(chain[-1].source if chain else self.graph.output if self.graph is not None else "the whole network")
 
     def pass_seconds(self) -> Passes:
-        """Measured seconds of a forward pass and of a backward pass, each for one image in a batch of 4 to 16."""
+        """Measured seconds of a forward pass and of a backward pass, each for one image in a batch of 2 to 16."""
         with self._measuring:
             return self._pass_seconds
 
     @cached_property
     def _pass_seconds(self) -> Passes:
         """The shortest of up to 5 measurements, because one made while the machine is busy can be ten times too long."""
-        batch = max(4, min(16, _TIMING_BYTES // self.activation_bytes))
+        batch = max(2, min(16, _TIMING_BYTES // self.activation_bytes))
         x = torch.zeros(batch, self.channels, *self.input_size, device=self.device)
-        self._timed_pass(x[:1])
+        self._timed_pass(x)  # the first pass of a batch size prepares memory and kernels, which can take as long as the pass
         begin, tries = time.perf_counter(), [self._timed_pass(x)]
         while len(tries) < 5 and time.perf_counter() - begin < _TIMING_SECONDS:
             tries.append(self._timed_pass(x))

@@ -11,7 +11,6 @@ that replaces the layer. No hooks are registered on modules, so any number of th
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+
+from explainers.networks.tracing import trace
 
 Rule = Callable[..., Any]
 PLAIN: Mapping[str, Rule] = {}
@@ -34,23 +35,29 @@ _MODULE_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (nn.modules.batchnorm._BatchNorm, "batch_norm"),
     (nn.Flatten, "flatten"),
     ((nn.Identity, nn.Dropout, nn.Dropout2d), "identity"),
+    ((nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d), "pad"),
     ((nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU, nn.Softmax), "nonlinear"),
 )
 _FUNCTION_KINDS: dict[Any, str] = {
     F.relu: "relu", F.relu6: "relu6", operator.add: "add", torch.add: "add", torch.cat: "cat", torch.flatten: "flatten",
     F.max_pool2d: "max_pool", F.avg_pool2d: "avg_pool", F.adaptive_avg_pool2d: "avg_pool", F.gelu: "nonlinear",
-    F.silu: "nonlinear", F.hardswish: "nonlinear", F.softmax: "nonlinear", torch.sigmoid: "nonlinear",
+    F.silu: "nonlinear", F.hardswish: "nonlinear", F.softmax: "nonlinear", torch.sigmoid: "nonlinear", F.pad: "pad",
+    F.conv2d: "affine", F.linear: "affine", F.batch_norm: "affine",  # calls with weights, which have no layer to look into
 }
-_PIECEWISE_LINEAR_KINDS = {"conv", "linear", "avg_pool", "max_pool", "flatten", "identity", "add", "cat", "relu", "relu6"}
+_PIECEWISE_LINEAR_KINDS = {"conv", "linear", "avg_pool", "max_pool", "flatten", "identity", "add", "cat", "relu", "relu6", "pad"}
 _CHAIN_KINDS = {"conv", "linear", "max_pool", "avg_pool", "flatten", "identity", "relu", "relu6", "batch_norm"}
 _LINEAR_CALLS = {
     operator.sub, operator.neg, operator.getitem, torch.sub, torch.neg, torch.mean, torch.sum, torch.permute, torch.transpose,
-    torch.reshape, torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.stack, F.pad, F.interpolate, "sub", "neg",
+    torch.reshape, torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.stack, F.interpolate, "sub", "neg",
     "mean", "sum", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", "chunk", "split",
 }
 _PRODUCTS, _QUOTIENTS = {operator.mul, torch.mul, "mul"}, {operator.truediv, torch.div, "div"}
-_OUT_OF_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, torch.relu: F.relu, torch.relu_: F.relu,
-                 F.relu_: F.relu}
+_ENDINGS: tuple[tuple[tuple[Any, ...], str], ...] = (  # what may stand after the logits
+    ((nn.Softmax, F.softmax, torch.softmax, "softmax"), "softmax"),
+    ((nn.LogSoftmax, F.log_softmax, torch.log_softmax, "log_softmax"), "log-softmax"),
+    ((nn.Sigmoid, F.sigmoid, torch.sigmoid, "sigmoid"), "sigmoid"),
+    ((torch.log, "log"), "logarithm"),
+)
 
 
 @dataclass(frozen=True)
@@ -84,16 +91,47 @@ class Shape:
 
 
 class Graph:
-    """A frozen, functional copy of a network. Raises ``fx.proxy.TraceError`` and the like where tracing fails."""
+    """A frozen, functional copy of a network. Raises ``fx.proxy.TraceError`` and the like where tracing fails.
 
-    def __init__(self, module: nn.Module):
-        self.module = fx.symbolic_trace(frozen_copy(module))
-        _canonicalise(self.module)
+    example: an image (1, C, H, W) of the size that the network takes; with it, subclasses of torch's layers are made plain (see
+    ``plain_layers``).
+    """
+
+    def __init__(self, module: nn.Module, example: Tensor | None = None):
+        self.module = trace(module, example)
+        self._read()
+
+    def _read(self) -> None:
         self.nodes = {node.name: node for node in self.module.graph.nodes}
         self.kinds = {name: _kind(node, self.module) for name, node in self.nodes.items()}
         self.input = next(name for name, node in self.nodes.items() if node.op == "placeholder")
         self.output = next(n for n in self.module.graph.nodes if n.op == "output").args[0].name
         self._plan = lru_cache(maxsize=64)(self._make_plan)
+
+    def drop_ending(self) -> str:
+        """Make the values before a softmax, log-softmax or sigmoid at the end the output. Its name, or "" where there is none."""
+        output = next(node for node in self.module.graph.nodes if node.op == "output")
+        last: Any = output.args[0]
+        names: list[str] = []
+        while (name := self._ending(last)) or (names and self.kinds[last.name] == "identity"):
+            names += [name] if name else []
+            last = last.args[0]
+        if not names or set(names) == {"logarithm"}:
+            return ""
+        output.args = (last,)
+        self.module.graph.eliminate_dead_code()
+        self.module.recompile()
+        self._read()
+        return " and a ".join(reversed(names))
+
+    def _ending(self, node: fx.Node) -> str:
+        """The name of what this node computes, if it may stand after the logits; dim must be that of the classes."""
+        layer = self.layer(node.name)
+        called = type(layer) if layer is not None else node.target
+        if not (node.args and isinstance(node.args[0], fx.Node)):
+            return ""
+        dim = layer.dim if isinstance(layer, (nn.Softmax, nn.LogSoftmax)) else node.kwargs.get("dim", (*node.args, None)[1])
+        return next((name for targets, name in _ENDINGS if called in targets and dim in {None, 1, -1}), "")
 
     def run(self, x: Tensor, rules: Mapping[str, Rule] = PLAIN, *, start: str | None = None, stop: str | None = None,
             keep: Iterable[str] = ()) -> Any:
@@ -216,6 +254,9 @@ class Graph:
 
     def _is_piecewise_linear(self, node: fx.Node, varying: set[fx.Node]) -> bool:
         kind = self.kinds[node.name]
+        if kind == "affine":  # by batch statistics, batch norm is not affine
+            own_statistics = node.target is not F.batch_norm or isinstance((*node.args, None)[1], fx.Node)
+            return own_statistics and not varying.intersection(node.all_input_nodes[1:])
         if kind == "batch_norm":  # without running statistics it normalises by those of the batch
             return getattr(self.layer(node.name), "running_mean", None) is not None
         if node.op == "call_module" or kind != "other":
@@ -230,14 +271,17 @@ class Graph:
         names = [name for name, node in self.nodes.items() if node.op not in {"output", "get_attr"}]
         with torch.inference_mode():
             _, values = self.run(x, keep=names)
-        return {name: Shape(tuple(value.shape[1:]), self._macs(name, value))
-                for name, value in values.items() if isinstance(value, Tensor)}
+        return {name: Shape(tuple(value.shape[1:]), self._macs(name, value, values))
+                for name, value in values.items() if isinstance(value, Tensor) and value.dim()}
 
-    def _macs(self, name: str, value: Tensor) -> int:
-        layer = self.layer(name)
-        if not isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            return 0
-        return value[0].numel() * prod(layer.weight.shape[1:])
+    def _macs(self, name: str, value: Tensor, values: Mapping[str, Any]) -> int:
+        """The multiplications of a convolution or dense layer, or of a call of the function that it is made of."""
+        layer, node = self.layer(name), self.nodes[name]
+        weight = layer.weight if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) else None
+        if node.target in {F.conv2d, F.linear} and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
+            source = node.args[1]
+            weight = _attribute(self.module, str(source.target)) if source.op == "get_attr" else values[source.name]
+        return 0 if weight is None else value[0].numel() * prod(weight.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -254,12 +298,12 @@ def feature_layers(graph: Graph, shapes: Mapping[str, Shape]) -> FeatureLayers:
     In torchvision's VGG that is the ReLU before the last pool (14 x 14), in its ResNet the output of layer4, in SqueezeNet the
     last fire module (13 x 13). The papers and TorchRay use the same layers.
     """
-    useful = {"relu", "relu6", "add", "cat", "conv", "batch_norm", "nonlinear", "max_pool", "other"}
+    useful = {"relu", "relu6", "add", "cat", "conv", "batch_norm", "affine", "nonlinear", "max_pool", "other"}
     spatial = {  # inputs are square, so maps are (C, h, h); Swin's (h, h, C) is left out
         name: shape.size for name, shape in shapes.items()
         if len(shape.size) == 3 and shape.size[1] == shape.size[2] > 1 and graph.kinds[name] in useful
     }
-    weighted = [name for name in graph.nodes if graph.kinds[name] in {"conv", "linear"}]
+    weighted = [name for name in graph.nodes if graph.kinds[name] in {"conv", "linear", "affine"}]
     order = list(graph.nodes)
     head = order.index(weighted[-1]) if weighted else 0
     before_head = [n for n in spatial if order.index(n) < head and graph.kinds[n] not in {"conv", "max_pool"}]
@@ -290,45 +334,13 @@ def pool_at(switches: Tensor, x: Tensor) -> Tensor:
     return x.flatten(2).gather(2, indices.flatten(2)).view(indices.shape)
 
 
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose weights need no gradients and whose layers do not work in place."""
-    frozen = copy.deepcopy(module).eval().requires_grad_(False)
-    part: Any  # nn.Module declares every attribute as a tensor or a module, but ``inplace`` is a bool
-    for part in frozen.modules():
-        if getattr(part, "inplace", False):
-            part.inplace = False
-    return frozen
-
-
 def _layer(traced: nn.Module, node: fx.Node) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _canonicalise(traced: fx.GraphModule) -> None:
-    for node in list(traced.graph.nodes):
-        module = _layer(traced, node)
-        if isinstance(module, (nn.ReLU, nn.ReLU6)):
-            _replace(traced, node, F.relu if isinstance(module, nn.ReLU) else F.relu6, node.args[:1])
-        elif node.op == "call_method" and node.target in {"relu", "relu_"}:
-            _replace(traced, node, F.relu, node.args[:1])
-        elif node.op == "call_method" and node.target in {"add", "add_"} and len(node.args) == 2:
-            _replace(traced, node, operator.add, node.args)
-        elif node.op == "call_function":
-            node.target = _OUT_OF_PLACE.get(node.target, node.target)
-            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
-            if node.target in {F.relu, F.relu6}:
-                node.args = node.args[:1]
-    traced.graph.lint()
-    traced.recompile()
-
-
-def _replace(traced: fx.GraphModule, node: fx.Node, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    with traced.graph.inserting_after(node):
-        new = traced.graph.call_function(function, args)
-    node.replace_all_uses_with(new)
-    name = node.name
-    traced.graph.erase_node(node)
-    new.name = name
+def _attribute(module: nn.Module, name: str) -> Any:
+    path, _, local = name.rpartition(".")
+    return getattr(module.get_submodule(path), local)
 
 
 def _kind(node: fx.Node, traced: fx.GraphModule) -> str:
@@ -336,7 +348,8 @@ def _kind(node: fx.Node, traced: fx.GraphModule) -> str:
         module = _layer(traced, node)
         return next((kind for types, kind in _MODULE_KINDS if isinstance(module, types)), "other")
     if node.op == "call_function":
-        return _FUNCTION_KINDS.get(node.target, "other")
+        asleep = node.target is F.dropout and (*node.args, *node.kwargs.values()).count(False)
+        return "identity" if asleep else _FUNCTION_KINDS.get(node.target, "other")
     if node.op == "call_method":
         return {"flatten": "flatten", "view": "flatten", "reshape": "flatten"}.get(str(node.target), "other")
     return node.op  # placeholder, output, get_attr

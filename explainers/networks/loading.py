@@ -1,4 +1,4 @@
-"""The list of available networks, and loading one: embedded, torchvision's, or a person's own checkpoint."""
+"""The list of available networks, and loading one: embedded, torchvision's, timm's, or a person's own checkpoint or module."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explainers.errors import ExplainerError
-from explainers.networks import torchvision_models
+from explainers.networks import efficientnet_lite0, own_modules, timm_models, torchvision_models
 from explainers.networks.checkpoints import ModelCard, fit, num_classes, read_card, read_weights
 from explainers.networks.classifier import Classifier
 from explainers.networks.device import choose
@@ -20,25 +20,56 @@ from explainers.networks.preprocessing import Preprocessing
 from explainers.networks.torchvision_models import OFFERED, DownloadProgress
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
+_TRAINED_ON = {
+    "photographs": "Trained on photographs (ImageNet, 1000 classes).",
+    "scenes": "A small network trained on procedural scenes of two outlined shapes (8 classes).",
+    "digits": "A small network trained on drawn digits (10 classes).",
+}
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One network that can be loaded by ``name``. ``ready``: its weights are on this machine."""
+    """One network that can be loaded by ``name``. ``ready``: its weights are on this machine.
+
+    note: one line for people: what it was trained on, or why it cannot be loaded. training_data: as of ``Classifier``.
+    """
 
     name: str
     title: str
-    family: str  # "embedded", "torchvision" or "yours"
+    family: str  # "embedded", "torchvision", "timm" or "yours"
     ready: bool
     note: str = ""
+    training_data: str = ""
 
 
 def models() -> list[ModelEntry]:
-    """Every network that can be loaded by name, the embedded ones first. Loads and downloads nothing."""
-    embedded = [ModelEntry(name, network.title, "embedded", True) for name, network in EMBEDDED.items()]
-    public = [ModelEntry(name, title, "torchvision", torchvision_models.is_downloaded(name), "ImageNet, 1000 classes")
+    """The networks to choose from, the default first, then the small ones. Loads and downloads nothing."""
+    lite0 = _entry(efficientnet_lite0.NAME, efficientnet_lite0.TITLE, "embedded", "photographs",
+                   efficientnet_lite0.weights_file() is not None)
+    embedded = [_entry(name, network.title, "embedded", network.training_data) for name, network in EMBEDDED.items()]
+    public = [_entry(name, title, "torchvision", "photographs", torchvision_models.is_downloaded(name))
               for name, (title, _) in OFFERED.items()]
-    return embedded + public + [_own_entry(path) for path in _own_files()]
+    functions = [ModelEntry(network.name, network.title, "yours", not network.fault, network.fault or f"From {network.file}.")
+                 for network in own_modules.networks().values()]
+    return [lite0, *embedded, *public, *(_own_entry(path) for path in _own_files()), *functions]
+
+
+def _entry(name: str, title: str, family: str, training_data: str, ready: bool = True) -> ModelEntry:
+    return ModelEntry(name, title, family, ready, _TRAINED_ON[training_data], training_data)
+
+
+def architectures() -> tuple[str, ...]:
+    """The names of all architectures that take a checkpoint: torchvision's, and timm's where it is installed, which is imported."""
+    return torchvision_models.architectures() + (timm_models.architectures() if timm_models.is_installed() else ())
+
+
+def public_entry(name: str) -> ModelEntry:
+    """The entry of one of torchvision's or timm's architectures, which need not be in ``models()``. Raises ExplainerError."""
+    if timm_models.is_timm(name):
+        if not timm_models.is_published(name):
+            return ModelEntry(name, name, "timm", False, f"timm publishes no weights of {name} that classify; use a checkpoint.")
+        return _entry(name, name, "timm", "photographs", timm_models.is_downloaded(name))
+    return _entry(name, name, "torchvision", "photographs", torchvision_models.is_downloaded(name))
 
 
 def own_folder() -> Path | None:
@@ -54,40 +85,56 @@ def _own_files() -> list[Path]:
 
 def _own_entry(path: Path) -> ModelEntry:
     try:
-        return ModelEntry(path.stem, read_card(path.with_suffix(".json")).title or path.stem, "yours", True)
+        card = read_card(path.with_suffix(".json"))
+        return ModelEntry(path.stem, card.title or path.stem, "yours", True, f"Your checkpoint {path.name}, a {card.architecture}.")
     except ExplainerError as error:
         return ModelEntry(path.stem, path.stem, "yours", False, str(error))
 
 
 def load_model(name: str, weights: str | Path | bytes | None = None, device: str | torch.device | None = None,
                progress: DownloadProgress | None = None) -> Classifier:
-    """A classifier by name: an embedded network, a checkpoint in the folder EXPLORER_MODELS, or any torchvision architecture.
+    """A classifier by name: an embedded network, one of your own, or any of torchvision's or timm's architectures.
 
-    weights: a checkpoint file (or its bytes) for a torchvision architecture, or the name of weights that torchvision
-    publishes (``IMAGENET1K_V1`` by default). device: "cuda", "mps" or "cpu"; by default the first that is available.
-    progress: ``progress(done, total)`` in bytes of a download. Raises ExplainerError.
+    Your own are checkpoints in the folder EXPLORER_MODELS and the networks of the files in EXPLORER_NETWORKS (see ``own_modules``).
+    timm's are written like ``timm/resnet50d``. weights: a checkpoint file (or its bytes) for an architecture, or the name of weights
+    that torchvision publishes (``IMAGENET1K_V1`` by default). Published weights are downloaded unless they are here.
+    device: "cuda", "mps" or "cpu"; by default the first that is available. progress: ``progress(done, total)`` in bytes of a
+    download. Raises ExplainerError.
     """
     where = choose(device)
-    if name in EMBEDDED and weights is None:
-        return _embedded(name, where)
-    own = {path.stem: path for path in _own_files()}
-    if name in own and weights is None:
-        return _from_card(read_weights(own[name]), read_card(own[name].with_suffix(".json")), where, name)
+    if weights is None and (own := _own(name, where)) is not None:
+        return own
     if weights is None or isinstance(weights, str) and weights.startswith("IMAGENET"):
-        module = torchvision_models.build(name)
-        chosen = weights or "IMAGENET1K_V1"
-        return _torchvision(name, module, torchvision_models.published_weights(name, chosen, progress), where)
-    return _checkpoint(name, read_weights(weights), where)
+        if timm_models.is_timm(name):
+            return _published_by_timm(name, where)
+        torchvision_models.check(name)
+        published = torchvision_models.published_weights(name, weights or "IMAGENET1K_V1", progress)
+        return _assembled(name, published, where, name=name, title=OFFERED.get(name, (name,))[0])
+    return _assembled(name, read_weights(weights), where, name=name, title=OFFERED.get(name, (name,))[0])
+
+
+def _own(name: str, device: torch.device) -> Classifier | None:
+    """The network of this name that needs no download; None if there is none."""
+    if name == efficientnet_lite0.NAME:
+        return efficientnet_lite0.load(device)
+    if name in EMBEDDED:
+        return _embedded(name, device)
+    own = {path.stem: path for path in _own_files()}
+    if name in own:
+        return _from_card(read_weights(own[name]), read_card(own[name].with_suffix(".json")), device, name)
+    functions = own_modules.networks()
+    return own_modules.load(functions[name]) if name in functions else None
 
 
 def load_uploaded_model(filename: str, data: bytes, architecture: str, card: dict[str, Any] | None = None,
                         device: str | torch.device | None = None) -> Classifier:
     """A classifier from an uploaded checkpoint. card: the fields of a ``ModelCard``, if there is one."""
-    fields = {"title": Path(filename).stem or architecture, **(card or {}), "architecture": architecture}
+    title = Path(filename).stem or architecture
     weights = read_weights(data, filename)
     if card:
-        return _from_card(weights, read_card(fields), choose(device), Path(filename).stem)
-    return _checkpoint(architecture, weights, choose(device), title=str(fields["title"]))
+        fields = read_card({"title": title, **card, "architecture": architecture})
+        return _from_card(weights, fields, choose(device), title)
+    return _assembled(architecture, weights, choose(device), name=architecture, title=title)
 
 
 def _embedded(name: str, device: torch.device) -> Classifier:
@@ -102,35 +149,43 @@ def _embedded(name: str, device: torch.device) -> Classifier:
                       preprocessing=Preprocessing(side, side, network.mean, network.std), training_data=network.training_data)
 
 
-def _torchvision(name: str, module: nn.Module, weights: dict[str, Tensor], device: torch.device, title: str = "") -> Classifier:
-    fit(module, weights, name)
-    title = title or OFFERED.get(name, (name,))[0]
-    return Classifier(module, name=name, title=title, categories=torchvision_models.imagenet_categories(name),
-                      preprocessing=torchvision_models.preprocessing(name), device=device)
-
-
-def _checkpoint(name: str, weights: dict[str, Tensor], device: torch.device, title: str = "") -> Classifier:
-    """A checkpoint without a card. Its classes have ImageNet's names if there are 1000 of them, else numbers."""
-    module = torchvision_models.build(name)
-    classes = num_classes(weights, module)
-    if classes == 1000:
-        return _torchvision(name, module, weights, device, title)
-    module = torchvision_models.build(name, classes)
-    fit(module, weights, name)
-    return Classifier(module, name=name, title=title or name, categories=_numbered(classes), device=device,
-                      preprocessing=torchvision_models.preprocessing(name))
-
-
 def _from_card(weights: dict[str, Tensor], card: ModelCard, device: torch.device, name: str) -> Classifier:
     if card.architecture in EMBEDDED:
-        raise ExplainerError(f"A card's architecture is one of torchvision's; {card.architecture} is an embedded network.")
-    classes = card.num_classes or num_classes(weights, torchvision_models.build(card.architecture))
-    module = torchvision_models.build(card.architecture, classes)
-    fit(module, weights, card.architecture)
-    names = card.categories or (torchvision_models.imagenet_categories(card.architecture) if classes == 1000 else _numbered(classes))
-    return Classifier(module, name=name, title=card.title, categories=names, device=device,
-                      preprocessing=Preprocessing(card.resize_size, card.input_size, card.mean, card.std))
+        raise ExplainerError(f"A card's architecture is one of torchvision's or timm's; {card.architecture} is an embedded network.")
+    return _assembled(card.architecture, weights, device, name=name, title=card.title, classes=card.num_classes,
+                      categories=card.categories, preprocessing=_card_preprocessing(card))
 
 
-def _numbered(classes: int) -> tuple[str, ...]:
-    return tuple(f"class {index}" for index in range(classes))
+def _card_preprocessing(card: ModelCard) -> Preprocessing:
+    """What the card states; for timm's architectures, what it does not state is as timm has it."""
+    if not timm_models.is_timm(card.architecture):
+        return Preprocessing(card.resize_size, card.input_size, card.mean, card.std)
+    usual = timm_models.preprocessing(card.architecture)
+    crop = card.input_size if "input_size" in card.stated else usual.crop
+    resize = card.resize_size if "resize_size" in card.stated else crop * usual.resize // usual.crop
+    mean, std = (getattr(card, field) if field in card.stated else getattr(usual, field) for field in ("mean", "std"))
+    return Preprocessing(resize, crop, mean, std, usual.interpolation)
+
+
+def _assembled(architecture: str, weights: dict[str, Tensor], device: torch.device, *, name: str, title: str,
+               classes: int | None = None, categories: tuple[str, ...] = (),
+               preprocessing: Preprocessing | None = None) -> Classifier:
+    """A classifier of torchvision's or timm's with these weights. What is not given is taken from the weights and the library.
+
+    Without categories the classes have ImageNet's names where there are 1000 of them, else numbers.
+    """
+    library = timm_models if timm_models.is_timm(architecture) else torchvision_models
+    classes = classes or num_classes(weights, library.build(architecture), library.head(architecture))
+    module = library.build(architecture, classes)
+    fit(module, weights, architecture)
+    names = categories or library.categories(architecture, classes)
+    return Classifier(module, name=name, title=title, categories=names, device=device,
+                      preprocessing=preprocessing or library.preprocessing(architecture), notes=library.notes(architecture),
+                      training_data="photographs" if names == library.categories(architecture, 1000) else "")
+
+
+def _published_by_timm(name: str, device: torch.device) -> Classifier:
+    module = timm_models.published(name)
+    classes = timm_models.classes(module)
+    return Classifier(module, name=name, title=name, categories=timm_models.categories(name, classes), device=device,
+                      preprocessing=timm_models.preprocessing(name), notes=timm_models.notes(name), training_data="photographs")

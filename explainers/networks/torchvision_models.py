@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
+from explainers.networks import imagenet
 from explainers.networks.checkpoints import read_weights
 from explainers.networks.preprocessing import Preprocessing
 
@@ -43,8 +44,9 @@ OFFERED: dict[str, tuple[str, str]] = {
 
 
 def is_downloaded(name: str) -> bool:
-    """Whether the weights of an offered network are in torch's cache."""
-    return (_cache() / OFFERED[name][1]).is_file()
+    """Whether the published weights of a network are in torch's cache. Raises ExplainerError for a name that is not known."""
+    file = OFFERED[name][1] if name in OFFERED else published(name).url.rsplit("/", 1)[-1]
+    return (_cache() / file).is_file()
 
 
 def _cache() -> Path:
@@ -63,17 +65,37 @@ def architectures() -> tuple[str, ...]:
     return tuple(models.list_models(module=models))
 
 
-def build(name: str, classes: int = 1000) -> nn.Module:
-    """An untrained network. Raises ExplainerError for a name that torchvision does not know."""
-    models = _torchvision().models
+def check(name: str) -> None:
+    """Raises ExplainerError for a name that torchvision does not know."""
     if name not in architectures():
-        raise ExplainerError(f"torchvision has no classifier {name!r}; names are written like 'resnet50' or 'vgg16'.")
-    extra = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
-    return models.get_model(name, weights=None, num_classes=classes, **extra)
+        raise ExplainerError(f"torchvision has no classifier {name!r}; names are written like 'resnet50' or 'vgg16', and timm's like "
+                             "'timm/resnet50d'.")
+
+
+def build(name: str, classes: int = 1000) -> nn.Module:
+    """An untrained network. Raises ExplainerError for a name that torchvision does not know.
+
+    The two networks with auxiliary heads change the normalisation of their input if they have ImageNet's classes, because the
+    weights that torchvision publishes for them, and checkpoints made from these, need it.
+    """
+    check(name)
+    extra = {"init_weights": False, "transform_input": classes == 1000} if name in {"googlenet", "inception_v3"} else {}
+    return _torchvision().models.get_model(name, weights=None, num_classes=classes, **extra)
+
+
+def head(name: str) -> str | None:
+    """None: the layer that gives the logits is the last one of each network."""
+    return None
+
+
+def notes(name: str) -> tuple[str, ...]:
+    """No lines: nothing about these networks needs to be said."""
+    return ()
 
 
 def published(name: str, weights: str = "IMAGENET1K_V1") -> Any:
     """torchvision's entry for published weights (url, transforms, meta). Raises ExplainerError for an unknown name of weights."""
+    check(name)
     entries = {entry.name: entry for entry in _torchvision().models.get_model_weights(name)}
     if weights not in entries:
         raise ExplainerError(f"torchvision publishes {', '.join(entries)} for {name}, not {weights!r}.")
@@ -87,8 +109,9 @@ def preprocessing(name: str) -> Preprocessing:
                          preset.interpolation.value)
 
 
-def imagenet_categories(name: str) -> tuple[str, ...]:
-    return tuple(published(name).meta["categories"])
+def categories(name: str, classes: int) -> tuple[str, ...]:
+    """ImageNet's names where there are 1000 classes, else numbers."""
+    return imagenet.categories() if classes == 1000 else imagenet.numbered(classes)
 
 
 def published_weights(name: str, weights: str, progress: DownloadProgress | None) -> dict[str, Tensor]:

@@ -1,0 +1,177 @@
+"""A person's own torch modules as classifiers, and Python files whose functions return them.
+
+A file is named by the owner of the machine, in the environment variable EXPLORER_NETWORKS (several are separated as in PATH) or by
+``streamlit run app.py -- --networks my_nets.py``; no other file is ever run. Its networks are the functions in its dict
+``NETWORKS``, by name; without such a dict, all its public functions that need no arguments. Each is called when it is chosen.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from explainers.errors import ExplainerError
+from explainers.networks.classifier import Classifier
+from explainers.networks.device import choose
+from explainers.networks.imagenet import numbered
+from explainers.networks.outputs import count_outputs
+from explainers.networks.preprocessing import FILTERS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+VARIABLE = "EXPLORER_NETWORKS"
+_LARGEST_SIDE = 2048
+
+
+def classifier(module: nn.Module, *, categories: Iterable[str] | None = None, input_size: int = 224, resize: int | None = None,
+               mean: Iterable[float] = IMAGENET_MEAN, std: Iterable[float] = IMAGENET_STD, interpolation: str = "bilinear",
+               name: str = "", title: str = "", training_data: str = "", device: str | torch.device | None = None) -> Classifier:
+    """A classifier made of your own module, which takes images (N, C, input_size, input_size) and returns logits (N, K).
+
+    categories: the K names of the classes; numbers by default. resize: the shorter side before the centre crop of ``input_size``, by
+    default as large. mean, std: of pixels from 0 to 1, one number for each of the C channels (1 or 3). training_data: "scenes",
+    "digits" or "photographs" where the network was trained on such pictures. Raises ExplainerError.
+    """
+    if not isinstance(module, nn.Module):
+        raise ExplainerError(f"A classifier is made of a torch.nn.Module, not of a {type(module).__name__}.")
+    title = title or name or type(module).__name__
+    preprocessing = _preprocessing(input_size, resize, tuple(mean), tuple(std), interpolation)
+    if isinstance(categories, (str, bytes)):
+        raise ExplainerError("categories must be a list of names, not a single text.")
+    where, training = choose(device), module.training
+    try:
+        module.eval().to(where)
+        size = (len(preprocessing.mean), input_size, input_size)
+        names = tuple(categories) if categories is not None else numbered(count_outputs(module, size, title))
+        return Classifier(module, name=name or re.sub(r"\W+", "_", title).lower(), title=title, categories=names,
+                          preprocessing=preprocessing, device=where, training_data=training_data)
+    except (RuntimeError, TypeError, AttributeError) as error:  # a module that cannot be copied or moved
+        raise ExplainerError(f"{title} cannot be used ({_reason(error)}).") from error
+    finally:
+        module.train(training)
+
+
+def _preprocessing(side: int, resize: int | None, mean: tuple[float, ...], std: tuple[float, ...],
+                   interpolation: str) -> Preprocessing:
+    if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= _LARGEST_SIDE:
+        raise ExplainerError(f"input_size must be the side of a square in pixels, from 1 to {_LARGEST_SIDE}, not {side!r}.")
+    resize = side if resize is None else resize
+    if isinstance(resize, bool) or not isinstance(resize, int) or resize < side:
+        raise ExplainerError(f"resize must be a whole number of at least the input size {side}, not {resize!r}.")
+    if len(mean) != len(std) or len(mean) not in {1, 3} or not all(value > 0 for value in std):
+        raise ExplainerError(f"mean and std must have one number for each channel (1 or 3), and std above 0, not {mean} and {std}.")
+    if interpolation not in FILTERS:
+        raise ExplainerError(f"interpolation must be one of {', '.join(FILTERS)}, not {interpolation!r}.")
+    return Preprocessing(resize, side, tuple(map(float, mean)), tuple(map(float, std)), interpolation)
+
+
+# Files
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network of a person's file. ``build`` returns its classifier; None where the file cannot be read, and ``fault`` says why."""
+
+    name: str
+    title: str
+    file: str
+    build: Callable[[], Any] | None
+    fault: str = ""
+
+
+_reading = threading.Lock()
+_files: dict[tuple[str, int], list[OwnNetwork]] = {}  # by path and time of change
+
+
+def networks() -> dict[str, OwnNetwork]:
+    """The networks of all files in EXPLORER_NETWORKS, by name: the file's name without ``.py``, a dot, and the function's."""
+    paths = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
+    with _reading:
+        return {network.name: network for path in reversed(paths) for network in _networks_of(path)}
+
+
+def load(network: OwnNetwork) -> Classifier:
+    """Call a network's function. Raises ExplainerError with the reason where it fails or returns something else."""
+    if network.build is None:
+        raise ExplainerError(network.fault)
+    try:
+        result = network.build()
+    except (Exception, SystemExit) as error:  # a person's function may fail in any way, and the app must go on
+        raise ExplainerError(f"{network.name} of {network.file} failed ({_reason(error)}).") from error
+    if not isinstance(result, Classifier):
+        kind = type(result).__name__
+        raise ExplainerError(f"{network.name} of {network.file} returned a {kind}; it must return ex.classifier(...).")
+    result.name = network.name
+    return result
+
+
+def _networks_of(path: Path) -> list[OwnNetwork]:
+    """The file's networks. It is run when it is first needed, and again when it has changed."""
+    try:
+        key = (str(path.resolve()), path.stat().st_mtime_ns)
+    except OSError:
+        return [_faulty(path, f"{path.name}, named in {VARIABLE} or by --networks, was not found.")]
+    if key not in _files:
+        _files[key] = _read(path)
+    return _files[key]
+
+
+def _read(path: Path) -> list[OwnNetwork]:
+    try:
+        functions = _functions(_run(path))
+    except (Exception, SystemExit) as error:  # a person's file may fail in any way, and the app must go on
+        return [_faulty(path, f"{path.name} could not be read ({_reason(error)}).")]
+    if not functions:
+        return [_faulty(path, f"{path.name} has no function that returns a network.")]
+    return [OwnNetwork(f"{path.stem}.{name}", _title(name, function), path.name, function) for name, function in functions.items()]
+
+
+def _run(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"explorer_networks_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _functions(module: ModuleType) -> Mapping[str, Callable[[], Any]]:
+    declared = getattr(module, "NETWORKS", None)
+    if isinstance(declared, Mapping):
+        return {str(name): function for name, function in declared.items()}
+    return {name: value for name, value in vars(module).items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_") and not _required(value)}
+
+
+def _required(function: Callable[..., Any]) -> bool:
+    """Whether a function needs an argument."""
+    variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    return any(parameter.default is parameter.empty and parameter.kind not in variable
+               for parameter in inspect.signature(function).parameters.values())
+
+
+def _title(name: str, function: Callable[..., Any]) -> str:
+    """The first line of the function's docstring, else its name."""
+    lines = (inspect.getdoc(function) or "").splitlines()
+    return lines[0].rstrip(".")[:80] if lines and lines[0] else name
+
+
+def _faulty(path: Path, fault: str) -> OwnNetwork:
+    return OwnNetwork(path.stem, path.stem, path.name, None, fault)
+
+
+def _reason(error: BaseException) -> str:
+    """An exception's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
