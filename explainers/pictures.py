@@ -2,55 +2,76 @@
 
 The header is checked before any pixel is decoded, because 18 KB of PNG can hold 700 MB of pixels. What a photo viewer does
 silently (rotating, scaling 16 bits to 8, filling transparency) is done here too, and each step leaves a note, because it changes
-what the network sees. Nothing is written to disk. No message repeats a file's name or metadata, which may hold anything.
+what the network sees. Grey values beyond 8 bits are kept, so that they can be shown through another window (see ``windowing``).
+Nothing is written to disk. No message repeats a file's name or metadata, which may hold anything.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from explainers.errors import ExplainerError
+from explainers.dicom import is_dicom, read_dicom
+from explainers.picture_limits import MAX_FILE_BYTES, MAX_PIXELS, PictureError, damaged, refuse_size, too_large
+from explainers.windowing import eight_bits, first_window
 
-MAX_PIXELS = 40_000_000
-MAX_ASPECT = 20
-MIN_SIDE = 8
-MAX_FILE_BYTES = 200_000_000
-
-# TIFF is left out, because its tiles may be far larger than the picture size in its header.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-ACCEPTED = "PNG, JPEG, WebP, GIF or BMP"
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+ACCEPTED = "PNG, JPEG, WebP, GIF, BMP, TIFF or DICOM"
 
 # (offset, the bytes there, what such a file is), for a message that is more exact than "not a picture".
 OTHER_KINDS = (
-    (0, b"II*\0", "a TIFF picture"),
-    (0, b"MM\0*", "a TIFF picture"),
     (4, b"ftypavi", "an AVIF picture"),
     (4, b"ftyphei", "an HEIC picture"),
     (4, b"ftypmif1", "an HEIC picture"),
     (4, b"ftyp", "a video"),
-    (128, b"DICM", "a DICOM file"),
     (0, b"%PDF", "a PDF document"),
     (0, b"<svg", "an SVG drawing"),
     (0, b"PK\x03\x04", "a zip archive"),
 )
-
-
-class PictureError(ExplainerError):
-    """A picture that cannot be used; the message is one sentence that says why and what to do."""
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH, BITS, SAMPLE_FORMAT, ORIENTATION = 262, 322, 323, 258, 339, 274  # TIFF 6.0 tags
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An RGB picture without metadata, and notes on what was done to the file to get it."""
+    """An RGB picture without metadata, and notes on what was done to the file to get it.
+
+    values: of a DICOM file or one with grey values beyond 8 bits these values, float32 (H, W), not a number where the pixel is
+    transparent or has no value; None for other files. window: the (level, width) through which ``image`` shows them. inverted: small
+    values are white.
+    """
 
     image: Image.Image
     notes: tuple[str, ...] = ()
+    values: np.ndarray | None = field(default=None, compare=False)
+    window: tuple[float, float] | None = None
+    inverted: bool = False
+
+    @cached_property
+    def value_range(self) -> tuple[float, float]:
+        """The smallest and the largest value, of 8-bit pictures 0 and 255."""
+        return (0.0, 255.0) if self.values is None else (float(np.nanmin(self.values)), float(np.nanmax(self.values)))
+
+    def windowed(self, level: float | None = None, width: float | None = None) -> Picture:
+        """The same picture through another window, see ``windowing``; None: the level or the width that it has.
+
+        Raises PictureError for a picture of 8 bits, and for a window that is no range of numbers.
+        """
+        if self.values is None or self.window is None:
+            raise PictureError("This picture has 8 bits a channel, so there is no window to choose.")
+        level, width = (self.window[0] if level is None else level), (self.window[1] if width is None else width)
+        if not (math.isfinite(level) and math.isfinite(width) and width >= 0):
+            raise PictureError(f"A window needs a level and a width of at least 0, not {level:g} and {width:g}.")
+        grey = Image.fromarray(eight_bits(self.values, level, width, self.inverted))
+        return replace(self, image=grey.convert("RGB"), window=(float(level), float(width)))
 
 
 def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
@@ -59,7 +80,8 @@ def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
 
 
 def read_picture(source: str | Path | bytes | Image.Image) -> Picture:
-    """Read a path, a file's bytes or a PIL image of any mode, which is not changed. Of an animation the first frame is used.
+    """Read a path, a file's bytes or a PIL image of any mode, which is not changed. Of an animation the first frame is used, of a TIFF
+    the first page. DICOM files need the package pydicom.
 
     Raises PictureError for everything that is no picture with sides of at least 8 pixels, at most 40 million pixels, and a
     longer side of at most 20 times the shorter one.
@@ -67,7 +89,7 @@ def read_picture(source: str | Path | bytes | Image.Image) -> Picture:
     if isinstance(source, Image.Image):
         return _prepared(source)
     data = source if isinstance(source, bytes) else _file_bytes(source)
-    return _prepared(_opened(data))
+    return _from_dicom(data) if is_dicom(data) else _prepared(_opened(data))
 
 
 def digest(image: Image.Image) -> str:
@@ -95,92 +117,146 @@ def _file_bytes(path: str | Path) -> bytes:
         raise PictureError("This file could not be read from its disk; copy it elsewhere and try again.") from error
 
 
-def _opened(data: bytes) -> Image.Image:
-    """The picture with its header read; no pixel is decoded yet."""
+def _from_dicom(data: bytes) -> Picture:
+    _refuse_file_size(data)
+    frame = read_dicom(data)
+    if frame.values.ndim == 3:
+        return Picture(Image.fromarray(frame.values), frame.notes)
+    return _through_first_window(frame.values, list(frame.notes), frame.window, frame.inverted)
+
+
+def _refuse_file_size(data: bytes) -> None:
     if not data:
         raise PictureError("This file is empty (0 bytes); save or upload the picture again.")
     if len(data) > MAX_FILE_BYTES:
         raise PictureError(f"This file is larger than {MAX_FILE_BYTES // 10**6} MB; save a smaller picture.")
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The picture with its header read; no pixel is decoded yet."""
+    _refuse_file_size(data)
     try:
         return Image.open(BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(_too_large()) from error
+        raise PictureError(too_large()) from error
     except Image.UnidentifiedImageError as error:
         raise PictureError(_not_a_picture(data)) from error
     except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error ...
-        raise PictureError(_damaged()) from error
+        raise PictureError(damaged()) from error
 
 
 def _prepared(opened: Image.Image) -> Picture:
-    _refuse_size(*opened.size)
+    refuse_size(*opened.size)
     notes: list[str] = []
     try:
+        _refuse_tiles(opened)
         if getattr(opened, "is_animated", False) and opened.format != "MPO":  # MPO: a photograph with a preview
-            notes.append(f"animated: only {'one' if opened.tell() else 'the first'} frame is used")
-        if _has_sixteen_bits(opened):
+            what, each = ("several pages", "page") if opened.format == "TIFF" else ("animated", "frame")
+            notes.append(f"{what}: only {'one' if opened.tell() else 'the first'} {each} is used")
+        sixteen_bit_colour = _has_sixteen_bit_colour(opened)
+        inverted = _tag(opened, PHOTOMETRIC) == 0  # TIFF's WhiteIsZero; Pillow applies it to 8-bit values only
+        unsigned = _is_unsigned(opened)
+        image = _upright(opened, notes)
+        if _is_deep_grey(image):
+            return _through_first_window(_values(image, unsigned, notes), notes, None, inverted)
+        if sixteen_bit_colour:
             notes.append("16-bit scaled to 8")
-        rgb = _rgb(_upright(opened, notes), notes)
+        rgb = _rgb(image, notes)
     except PictureError:
         raise
     except MemoryError as error:
-        raise PictureError(_too_large()) from error
+        raise PictureError(too_large()) from error
     except Exception as error:  # as above; the pixels are decoded here
-        raise PictureError(_damaged()) from error
-    _refuse_size(*rgb.size)
+        raise PictureError(damaged()) from error
+    refuse_size(*rgb.size)
     clean = Image.new("RGB", rgb.size)  # a new image holds no EXIF, profile, text or file handle
     clean.paste(rgb)
     return Picture(clean, tuple(notes))
 
 
+def _tag(opened: Image.Image, tag: int) -> Any:
+    """The value of a TIFF tag, None where it is missing or the file is no TIFF."""
+    return getattr(opened, "tag_v2", {}).get(tag) if opened.format == "TIFF" else None
+
+
+def _refuse_tiles(opened: Image.Image) -> None:
+    """Raise PictureError for a TIFF whose tiles are far larger than the picture: each is decoded whole."""
+    width, length = _tag(opened, TILE_WIDTH), _tag(opened, TILE_LENGTH)
+    if width is not None and length is not None and width * length > MAX_PIXELS:
+        raise PictureError(too_large(f" (in tiles of {width} x {length})"))
+
+
 def _is_deep_grey(image: Image.Image) -> bool:
-    return image.mode == "I" or image.mode.startswith("I;16")
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def _has_sixteen_bits(opened: Image.Image) -> bool:
-    """Whether the file has 16 bits a channel. Pillow scales 16-bit colour while decoding, so only the tiles' raw mode shows it."""
+def _has_sixteen_bit_colour(opened: Image.Image) -> bool:
+    """Whether colours have 16 bits a channel. Pillow scales them while decoding, so only the tiles' raw mode shows it."""
     tiles = getattr(opened, "tile", ()) if opened.format in ("PNG", "TIFF") else ()
-    return _is_deep_grey(opened) or any(";16" in str(tile[-1]) for tile in tiles)
+    raw_modes = (tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in tiles if tile.args)
+    return not _is_deep_grey(opened) and any(";16" in mode for mode in raw_modes)
+
+
+def _is_unsigned(opened: Image.Image) -> bool:
+    """Whether the file holds unsigned 32-bit values; Pillow keeps their bits as signed ones."""
+    return opened.mode == "I" and _tag(opened, BITS) == (32,) and _tag(opened, SAMPLE_FORMAT) in (None, (1,))
 
 
 def _upright(opened: Image.Image, notes: list[str]) -> Image.Image:
-    """A decoded copy, rotated as the EXIF orientation says."""
+    """A decoded copy, rotated as the EXIF orientation says. Pillow rotates TIFFs itself while it decodes them."""
+    orientation = _tag(opened, ORIENTATION)
     image = opened.copy()
-    try:
-        orientation = opened.getexif().get(0x0112, 1)
-        turned = ImageOps.exif_transpose(image) if orientation in range(2, 9) else None
-    except Exception:  # only the metadata is damaged, and it is dropped anyway
-        notes.append("its EXIF could not be read and is ignored")
-        return image
-    if turned is None:
-        return image
-    notes.append("rotated as its EXIF says")
-    return turned
+    if orientation is None:
+        try:
+            orientation = opened.getexif().get(ORIENTATION, 1)
+            turned = ImageOps.exif_transpose(image) if orientation in range(2, 9) else None
+        except Exception:  # only the metadata is damaged, and it is dropped anyway
+            notes.append("its EXIF could not be read and is ignored")
+            return image
+        image = image if turned is None else turned
+    if orientation in range(2, 9):
+        notes.append("rotated as its EXIF says")
+    return image
+
+
+def _values(image: Image.Image, unsigned: bool, notes: list[str]) -> np.ndarray:
+    """The grey values beyond 8 bits of a decoded picture, float32 (H, W); not a number where it is transparent or has no value."""
+    stored = np.asarray(image)
+    values = (stored.view(np.uint32) if unsigned else stored).astype(np.float32)
+    missing = ~np.isfinite(values)
+    transparent = image.info.get("transparency")
+    hidden = stored == transparent if isinstance(transparent, int) else np.zeros_like(missing)
+    values[missing | hidden] = np.nan
+    if hidden.any():
+        notes.append("transparency shown over white")
+    if missing.any():
+        notes.append("pixels without a value shown white")
+    return values
+
+
+def _through_first_window(values: np.ndarray, notes: list[str], window: tuple[float, float] | None, inverted: bool) -> Picture:
+    """A picture of grey values through the file's own window, or else through one that fits them."""
+    refuse_size(values.shape[1], values.shape[0])
+    if not np.isfinite(values).any():
+        raise PictureError("No pixel of this picture has a value; save or upload it again.")
+    whose = "the file's own window"
+    if window is None:
+        window, whole = first_window(values)
+        whose = "" if whole else "a window of the middle 99 % of its values"
+    level, width = window
+    notes.append(f"opened with {whose}: level {level:g}, width {width:g}" if whose else "16-bit scaled to 8")
+    blank = Image.new("RGB", (values.shape[1], values.shape[0]))
+    return Picture(blank, tuple(notes), values, window, inverted).windowed()
 
 
 def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     """Any mode to RGB, as a photo viewer shows it."""
-    if _is_deep_grey(image):
-        image = _eight_bit(image)
-    if image.mode == "F":
-        raise PictureError("This picture has floating-point values; scale them to 0..255 and save it as PNG first.")
     if image.mode == "CMYK":
         notes.append("CMYK converted to RGB")
         return _from_cmyk(image)
     if image.has_transparency_data:
         return _over_white(image, notes)
     return image.convert("RGB")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey to L, or to LA where one value means transparent. Pillow's own conversion would clip all values above 255."""
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise PictureError("This picture's values go beyond 16 bits (0 to 65535); scale them and save it as PNG first.")
-    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257, rounded to the nearest
-    if not isinstance(image.info.get("transparency"), int):
-        return grey
-    visible = Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8))
-    return Image.merge("LA", (grey, visible))
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
@@ -206,28 +282,12 @@ def _over_white(image: Image.Image, notes: list[str]) -> Image.Image:
     return Image.alpha_composite(white, layered).convert("RGB")
 
 
-def _refuse_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise PictureError(_too_large(f" ({width} x {height})"))
-    if min(width, height) < MIN_SIDE:
-        raise PictureError(f"This picture is {width} x {height} pixels; both sides must be at least {MIN_SIDE}, so use a larger one.")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise PictureError(f"This picture is {width} x {height} pixels, more than {MAX_ASPECT} times longer in one direction; "
-                           "crop it to the part that matters.")
-
-
-def _too_large(size: str = "") -> str:
-    return f"This picture has more than {MAX_PIXELS // 10**6} million pixels{size}; make it smaller and try again."
-
-
-def _damaged() -> str:
-    return "This picture is damaged or cut off before its end; save or upload it again."
-
-
 def _not_a_picture(data: bytes) -> str:
     for start, mark, kind in OTHER_KINDS:
         if data[start : start + len(mark)] == mark:
             return f"This file is {kind}, which cannot be read here; save the picture as PNG or JPEG."
+    if data.startswith(TIFF_MARKS):
+        return "This TIFF is damaged, or holds its pixels in a way that cannot be read here; save it as 8- or 16-bit grey or RGB."
     if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")):
-        return _damaged()
+        return damaged()
     return f"This file is not a picture, whatever its name says; use a {ACCEPTED} file."

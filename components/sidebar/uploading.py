@@ -9,7 +9,7 @@ import streamlit as st
 
 import explainers as ex
 
-TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp"]
+TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "dcm"]
 MEGABYTES = 20
 MOST_COMPLAINTS = 4
 
@@ -38,5 +38,5 @@ def complain(complaints: Sequence[str]) -> None:
 
 def plain(name: str) -> str:
     """A file's name, shortened, without the characters that Markdown would take for markup."""
-    kept = "".join(letter if letter.isalnum() or letter in " .-" else " " for letter in name)
+    kept = "".join(letter if letter.isalnum() or letter in " ._-" else " " for letter in name)
     return kept if len(kept) <= 40 else kept[:24] + " ... " + kept[-12:]

@@ -15,12 +15,20 @@ import explainers as ex
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that can be chosen. ``name`` goes into links; ``notes`` say what was done to the file."""
+    """A picture that can be chosen. ``name`` goes into links; ``notes`` say what was done to the file.
+
+    kind: of a sample "scenes", "digits" or "photographs"; empty for an upload. source: where a photograph is from (what it shows,
+    author, licence). deep: the picture as it was read, where its file holds grey values that can be shown through another window
+    (``deep.values``); None for pictures of 8 bits.
+    """
 
     name: str
     title: str
     image: Image.Image
     notes: tuple[str, ...] = ()
+    kind: str = ""
+    source: str = ""
+    deep: ex.Picture | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -32,14 +40,16 @@ class Picture:
 class ModelInput:
     """One picture as the input of one network.
 
-    x: the preprocessed tensor (1, C, H, W). seen: the RGB picture at the network's input size. box: the part of the picture that is
-    seen, in its pixels: left, top, right, bottom. probabilities: (K,) softmax.
+    x: the preprocessed tensor (1, C, H, W). seen: the RGB picture at the network's input size. box: the rectangle that the input
+    covers, in the picture's pixels: left, top, right, bottom; it reaches beyond the picture where that is fitted whole.
+    probabilities: (K,) softmax. fit: how the picture was fitted, "crop", "whole" or "stretch".
     """
 
     x: Any
     seen: Image.Image
     box: tuple[float, float, float, float]
     probabilities: np.ndarray
+    fit: str = "crop"
 
     @property
     def ranked(self) -> list[int]:
@@ -47,12 +57,12 @@ class ModelInput:
         return np.argsort(-self.probabilities, kind="stable").tolist()
 
 
-def model_input(network: ex.Classifier, picture: Picture) -> ModelInput:
-    """Preprocess a picture and predict its classes, once for each network and picture of the session."""
-    return _model_input(network.fingerprint, picture.digest, network, picture.image)
+def model_input(network: ex.Classifier, picture: Picture, fit: str = "crop") -> ModelInput:
+    """Preprocess a picture and predict its classes, once for each network, picture and fit of the session."""
+    return _model_input(network.fingerprint, picture.digest, fit, network, picture.image)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False, scope="session")
-def _model_input(fingerprint: str, digest: str, _network: ex.Classifier, _image: Image.Image) -> ModelInput:
-    x = _network.preprocess(_image)
-    return ModelInput(x, _network.seen(_image), _network.crop_box(_image.size), _network.predict(x)[0].cpu().numpy())
+def _model_input(fingerprint: str, digest: str, fit: str, _network: ex.Classifier, _image: Image.Image) -> ModelInput:
+    x = _network.preprocess(_image, fit)
+    return ModelInput(x, _network.seen(_image, fit), _network.crop_box(_image.size, fit), _network.predict(x)[0].cpu().numpy(), fit)

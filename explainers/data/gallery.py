@@ -1,42 +1,39 @@
-"""The sample pictures that come with the package, with masks of the objects in the scenes."""
+"""The sample pictures, and which of them a network can know: photographs, scenes with masks of their objects, and digits."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from explainers.data.photographs import photographs
+from explainers.data.sample import Sample
+
+__all__ = ["Sample", "mismatch", "samples"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture of the gallery. ``kind`` is "scenes" or "digits"; ``labels`` are the names of the classes in it."""
-
-    name: str
-    title: str
-    kind: str
-    labels: tuple[str, ...]
-    file: Path
-    mask_files: tuple[Path, ...]
-
-    def load(self) -> Image.Image:
-        """The picture in RGB."""
-        with Image.open(self.file) as image:
-            return image.convert("RGB")
-
-    @property
-    def masks(self) -> np.ndarray:
-        """The visible part of each object in the order of ``labels``, bool (objects, H, W). Raises ValueError for a digit."""
-        return np.stack([np.asarray(Image.open(file)).astype(bool) for file in self.mask_files])
+# what a network was trained on -> in words, and what a picture is -> in words
+LEARNED = {"scenes": "drawn scenes of 16 icons", "digits": "drawn digits", "photographs": "ImageNet's photographs"}
+SHOWN = {"scenes": "a drawn scene", "digits": "a drawn digit", "photographs": "a photograph", "": "a picture of yours"}
 
 
 def samples() -> list[Sample]:
-    """The gallery. Scenes with two objects come first, because they show whether a map depends on the class."""
+    """The gallery: photographs, then scenes, then digits.
+
+    Of photographs and scenes those with two objects come first, because they show whether a map depends on the class.
+    """
     entries = json.loads((FOLDER / "samples.json").read_text())
-    listed = [Sample(Path(entry["file"]).stem, entry["name"], entry["kind"], tuple(entry["labels"]), FOLDER / entry["file"],
-                     tuple(FOLDER / mask["file"] for mask in entry["masks"])) for entry in entries]
-    return sorted(listed, key=lambda sample: (sample.kind != "scenes", -len(sample.labels)))
+    drawn = [Sample(Path(entry["file"]).stem, entry["name"], entry["kind"], tuple(entry["labels"]), FOLDER / entry["file"],
+                    tuple(FOLDER / mask["file"] for mask in entry["masks"])) for entry in entries]
+    return photographs() + sorted(drawn, key=lambda sample: (sample.kind != "scenes", -len(sample.labels)))
+
+
+def mismatch(network_training_data: str, picture_kind: str) -> str:
+    """One sentence where a network cannot know a picture; empty where it can, or where it is not known what it was trained on.
+
+    ``network_training_data``: ``Classifier.training_data``. ``picture_kind``: ``Sample.kind``, or empty for a picture of the
+    user's, which is taken for a photograph.
+    """
+    learned, shown = LEARNED.get(network_training_data), SHOWN.get(picture_kind)
+    if learned is None or shown is None or (picture_kind or "photographs") == network_training_data:
+        return ""
+    return f"This network was trained on {learned}; {shown} is outside what it knows, so its answer says little."
