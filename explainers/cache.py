@@ -1,38 +1,30 @@
 """The cache of maps, measurements and fitted statistics: a bounded memory cache over an optional bounded folder.
 
-Both hold the same bytes: a safetensors file with the tensors, and everything else as JSON in its header. There is no pickle,
-tensors come back equal to the bit, and every ``get`` decodes a new copy, so that callers cannot change each other's values. On
-disk a sha256 precedes the bytes: an entry that is truncated, damaged or of another program counts as missing. Several processes
-may share a folder: an entry is written to a temporary file and renamed, and one that was deleted meanwhile counts as missing.
-Results are stored, uploaded pictures never.
+Both hold the same bytes (see ``encoding``): tensors come back equal to the bit, and every ``get`` decodes a new copy, so that
+callers cannot change each other's values. On disk a sha256 precedes the bytes: an entry that is truncated, damaged or of another
+program counts as missing. Several processes may share a folder: an entry is written to a temporary file and renamed, and one that
+was deleted meanwhile counts as missing. Results are stored, uploaded pictures never.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import re
-import struct
-import sys
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeGuard
 
-import numpy as np
-import safetensors.torch
-import torch
-from torch import Tensor
+from explainers.encoding import decode, encode
 
-FORMAT = "attribution explorer 2"
-PACKAGE = "explainers."
 DIGEST_BYTES = 32
 SUFFIX = ".map"
 STALE_SECONDS = 600  # a temporary file this old was left behind by a process that died
@@ -40,6 +32,18 @@ ROOM = 0.9  # an eviction goes down to this fraction of the bound, so that the n
 SCANS_PER_FILL = 20  # the folder is scanned for other processes' entries whenever 1/20 of the bound has been written
 
 log = logging.getLogger(__name__)
+_recording: ContextVar[set[str] | None] = ContextVar("recording", default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a cache holds: how many entries, their bytes in memory and on disk, and when the oldest was last used (seconds since 1970;
+    None where nothing is on disk)."""
+
+    entries: int
+    memory_bytes: int
+    disk_bytes: int
+    oldest: float | None
 
 
 class MapCache:
@@ -54,9 +58,24 @@ class MapCache:
         self._memory = _Memory(memory_bytes)
         self._disk = _Disk(Path(folder), disk_bytes) if folder is not None else None
 
+    @contextmanager
+    def recorded(self, keys: set[str]) -> Iterator[None]:
+        """While this lasts, every key that this thread gets or puts is added to ``keys``, also those without an entry."""
+        token = _recording.set(keys)
+        try:
+            yield
+        finally:
+            _recording.reset(token)
+
+    @property
+    def unrecorded(self) -> Unrecorded:
+        """The same entries, for what also serves other questions, such as fitted statistics: their keys are never recorded."""
+        return Unrecorded(self)
+
     def get(self, key: str) -> Any:
         """A copy of what was put under ``key``, or None. Raises ValueError if the key is not hexadecimal."""
         _check(key)
+        _record(key)
         payload = self._memory.get(key)
         if payload is not None:
             if self._disk:
@@ -82,6 +101,7 @@ class MapCache:
         result), and tuples, lists and dicts of those.
         """
         _check(key)
+        _record(key)
         payload = encode(value, key)
         self._memory.put(key, payload)
         if self._disk:
@@ -99,9 +119,40 @@ class MapCache:
         if self._disk:
             self._disk.clear()
 
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove these entries, in memory and on disk; keys without an entry are ignored."""
+        for key in keys:
+            _check(key)
+            self._memory.discard(key)
+            if self._disk:
+                self._disk.remove(key)
+
+    def contents(self) -> Contents:
+        """What is in memory and on disk now. The folder is scanned."""
+        entries = list(self._disk.entries()) if self._disk else []
+        on_disk = {Path(path).name.removesuffix(SUFFIX) for _, _, path in entries}
+        oldest = min((used for used, _, _ in entries), default=None)
+        return Contents(len(on_disk | self._memory.keys()), self._memory.total, sum(size for _, size, _ in entries),
+                        None if oldest is None else oldest / 1e9)
+
     def sizes(self) -> tuple[int, int]:
         """Bytes in memory and on disk; the latter are those of the last scan plus what this cache has written since."""
         return self._memory.total, self._disk.total if self._disk else 0
+
+
+class Unrecorded:
+    """A cache's ``get`` and ``put`` that add nothing to the keys of ``MapCache.recorded``."""
+
+    def __init__(self, cache: MapCache) -> None:
+        self._cache = cache
+
+    def get(self, key: str) -> Any:
+        with self._cache.recorded(set()):
+            return self._cache.get(key)
+
+    def put(self, key: str, value: Any) -> None:
+        with self._cache.recorded(set()):
+            self._cache.put(key, value)
 
 
 class _Memory:
@@ -115,6 +166,10 @@ class _Memory:
 
     def __contains__(self, key: str) -> bool:
         return key in self._payloads
+
+    def keys(self) -> set[str]:
+        with self._lock:
+            return set(self._payloads)
 
     def get(self, key: str) -> bytes | None:
         with self._lock:
@@ -205,15 +260,21 @@ class _Disk:
 
     def discard(self, key: str, fault: str) -> None:
         log.warning("Cached map %s is %s; it is removed and will be computed again.", key[:12], fault)
-        with suppress(OSError):
+        self.remove(key)
+
+    def remove(self, key: str) -> None:
+        with suppress(OSError):  # there may be none, and another process may have removed it
+            size = self.path(key).stat().st_size
             self.path(key).unlink()
+            with self._lock:
+                self.total -= size
 
     def sweep(self) -> None:
         """Count the entries, remove old temporary files, and evict entries down to the bound."""
         with self._sweeping:  # a writer that waited here sweeps again, because the sweep before may have missed its entry
             with self._lock:
                 self._unscanned = 0
-            entries = sorted(self._entries())  # oldest first
+            entries = sorted(self.entries())  # oldest first
             total = sum(size for _, size, _ in entries)
             goal = self.limit * ROOM if total > self.limit else total
             for _, size, path in entries:
@@ -226,14 +287,15 @@ class _Disk:
                 self.total = total
 
     def clear(self) -> None:
+        """Remove all entries. Temporary files stay, unless they are old: another process may be about to rename its own."""
         with self._sweeping:
-            for _, _, path in self._entries(stale_seconds=0):
+            for _, _, path in self.entries():
                 with suppress(OSError):
                     os.unlink(path)
         self.sweep()
 
-    def _entries(self, stale_seconds: float = STALE_SECONDS) -> Iterator[tuple[int, int, str]]:
-        """(last use in ns, bytes, path) of each entry; temporary files older than ``stale_seconds`` are removed."""
+    def entries(self) -> Iterator[tuple[int, int, str]]:
+        """(last use in ns, bytes, path) of each entry; temporary files that a dead process left behind are removed."""
         for subfolder in self._list(self.folder):
             path = subfolder.path
             if not re.fullmatch("[0-9a-f]{2}", subfolder.name) or os.path.islink(path) or not os.path.isdir(path):
@@ -244,7 +306,7 @@ class _Disk:
                     status = file.stat(follow_symlinks=False)
                     if kind == "entry":
                         yield status.st_mtime_ns, status.st_size, file.path
-                    elif kind == "temporary" and time.time() - status.st_mtime >= stale_seconds:
+                    elif kind == "temporary" and time.time() - status.st_mtime >= STALE_SECONDS:
                         os.unlink(file.path)
 
     def _list(self, folder: str | Path) -> list[os.DirEntry[str]]:
@@ -288,72 +350,12 @@ def _is_key(key: object) -> TypeGuard[str]:
     return isinstance(key, str) and re.fullmatch("[0-9a-f]{4,128}", key) is not None
 
 
+def _record(key: str) -> None:
+    keys = _recording.get()
+    if keys is not None:
+        keys.add(key)
+
+
 def _check(key: str) -> None:
     if not _is_key(key):
         raise ValueError(f"a cache key is 4 to 128 lower-case hex digits, not {key!r}")
-
-
-def encode(value: Any, key: str = "") -> bytes:
-    """A value as the bytes of a safetensors file. Raises TypeError for a value that it cannot hold."""
-    tensors: dict[str, Tensor] = {}
-    metadata = {"format": FORMAT, "key": key, "value": json.dumps(_pack(value, tensors))}
-    return safetensors.torch.save(tensors, metadata=metadata)
-
-
-def decode(payload: bytes, key: str = "") -> Any:
-    """The value that ``encode`` was given, with new tensors. Raises an error of any kind for other bytes."""
-    (length,) = struct.unpack("<Q", payload[:8])
-    metadata = json.loads(payload[8 : 8 + length])["__metadata__"]
-    if metadata["format"] != FORMAT or metadata["key"] != key:
-        raise ValueError("another format, or the entry of another key")
-    return _unpack(json.loads(metadata["value"]), safetensors.torch.load(payload))
-
-
-def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """JSON for ``value``; its tensors are added to ``tensors``. What JSON does not know becomes a dict of one key, its kind."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (Tensor, np.ndarray)):
-        name, kind = str(len(tensors)), "tensor" if isinstance(value, Tensor) else "array"
-        tensor = value if isinstance(value, Tensor) else torch.from_numpy(value)
-        tensors[name] = tensor.detach().cpu().contiguous().clone()  # safetensors refuses tensors that share memory
-        return {kind: name}
-    if dataclasses.is_dataclass(value) and type(value).__module__.startswith(PACKAGE):
-        fields = {field.name: _pack(getattr(value, field.name), tensors) for field in dataclasses.fields(value)}
-        return {"dataclass": [type(value).__module__, type(value).__qualname__, fields]}
-    if isinstance(value, Mapping):
-        return {"dict": [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]}
-    if isinstance(value, (list, tuple)):
-        items = [_pack(item, tensors) for item in value]
-        return {"tuple": items} if isinstance(value, tuple) else items
-    raise TypeError(f"a cached value cannot hold a {type(value).__name__}")
-
-
-def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_unpack(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "array":
-        return tensors[content].numpy()
-    if kind == "tuple":
-        return tuple(_unpack(item, tensors) for item in content)
-    if kind == "dict":
-        return {_unpack(k, tensors): _unpack(v, tensors) for k, v in content}
-    if kind == "dataclass":
-        module, name, fields = content
-        return _dataclass(module, name)(**{field: _unpack(item, tensors) for field, item in fields.items()})
-    raise ValueError(f"unknown kind {kind!r}")
-
-
-def _dataclass(module: str, name: str) -> type:
-    """A dataclass of this package that is already imported: a file on disk can create no other object and cause no import."""
-    result = getattr(sys.modules.get(module), name, None) if module.startswith(PACKAGE) else None
-    if not (isinstance(result, type) and dataclasses.is_dataclass(result) and result.__module__ == module):
-        raise ValueError(f"{module}.{name} is no result of this package")
-    return result

@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
-from PIL import Image
 
 import explainers as ex
-from components.sidebar import uploading
+from components.sidebar import pool_uploader, uploading
+from components.state import pool
 from components.state.last_result import last
 from explainers.data.labelled import LabelledSet, label_in, pictures_set
 
 MOST_PICTURES = 500
+UPLOADER = "labelled_files"
+ALL = "labelled_all"
 
 
 def draw(network: ex.Classifier) -> LabelledSet | None:
-    """The uploader, and the set of all files that can be used; None while there is none."""
-    files = st.file_uploader(
-        "Labelled pictures", type=uploading.TYPES, accept_multiple_files=True, key="labelled_files",
-        max_upload_size=uploading.MEGABYTES,
-        help="Several at once. Each file's name begins with its class, as number or name: 3_photo.jpg, bull-mastiff-2.png. Pictures "
-             "stay in memory.")
-    if not files:
+    """The uploader, and the set of all pictures whose names say a class; None while there is none."""
+    pool_uploader.draw(
+        UPLOADER, pool.LABELLED, "Labelled pictures",
+        "Several at once. Each file's name begins with its class, as number or name: 3_photo.jpg, bull-mastiff-2.png. Pictures stay "
+        "in memory.")
+    pool_uploader.draw_choice(ALL, pool.LABELLED)
+    labelled, complaints = _labelled(network, pool.uploads(pool.LABELLED))
+    if st.session_state.get(ALL):
+        labelled = _labelled(network, pool.uploads())[0]  # names without a class are no fault of pictures uploaded for something else
+    uploading.complain([*complaints, *pool_uploader.complaints(UPLOADER)])
+    if not labelled:
         return None
-    key = (network.fingerprint, tuple(file.file_id for file in files))
-    labelled, complaints = last("labelled_set", key, lambda: _read(network, files[:MOST_PICTURES]))
-    if len(files) > MOST_PICTURES:
-        complaints = [f"Only the first {MOST_PICTURES} of {len(files)} pictures are used.", *complaints]
-    uploading.complain(complaints)
-    return labelled
+    if len(labelled) > MOST_PICTURES:
+        st.caption(f"Only the first {MOST_PICTURES} of {len(labelled)} pictures are used.")
+    used = labelled[:MOST_PICTURES]
+    key = (network.fingerprint, tuple((upload.file_name, upload.digest) for upload in used))
+    return last("labelled_set", key, lambda: pictures_set(
+        network, ((upload.file_name, ex.load_image(upload.data)) for upload in used)))
 
 
-def _read(network: ex.Classifier, files: Sequence[Any]) -> tuple[LabelledSet | None, list[str]]:
-    """The set, and one line for each file that is left out."""
-    pictures: list[tuple[str, Image.Image]] = []
-    complaints: list[str] = []
-    for file in files:
+def _labelled(network: ex.Classifier, uploads: Sequence[pool.Upload]) -> tuple[list[pool.Upload], list[str]]:
+    """The uploads whose file names begin with a class, and one line for each other one."""
+    labelled, complaints = [], []
+    for upload in uploads:
         try:
-            label_in(file.name, network.categories)
+            label_in(upload.file_name, network.categories)
         except ex.ExplainerError as error:
-            complaints.append(uploading.complaint(file, error))
+            complaints.append(f"{uploading.plain(upload.file_name)}: {error}")
         else:
-            read = uploading.read(file, complaints)
-            pictures += [(file.name, read.image)] if read else []
-    return (pictures_set(network, pictures) if pictures else None), complaints
+            labelled.append(upload)
+    return labelled, complaints

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from html import escape
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from components.shell import warm_start
+from components.shell import accessibility, warm_start
 
 if TYPE_CHECKING:  # at run time it would bring torch before the browser has something to show
     from components.state.workspace import Workspace
@@ -35,19 +35,36 @@ def begin() -> None:
 
 
 @contextmanager
-def entered() -> Iterator[None]:
-    """Around ``page.run()`` in app.py: draws the sidebar, and the page finds its workspace."""
+def entered() -> Iterator[bool]:
+    """Around ``page.run()`` in app.py: draws the sidebar, and the page finds its workspace.
+
+    Gives False where the page must not run, because the frame asks something first. Ends the script where the link needs what is
+    not here.
+    """
     place = st.empty()
     if FIRST not in st.session_state:
         st.session_state[FIRST] = False
         _greet(place)
     warm_start.finish()
-    from components.sidebar import sidebar  # brings torch: only now that the browser has something to show
+    from components.sidebar import missing_view, session_file, sidebar  # bring torch: only now that the browser shows something
+    from components.state import used_keys
 
-    token = _workspace.set(sidebar.draw())
+    if session_file.is_waiting():
+        place.empty()
+        session_file.ask()
+        yield False
+        return
+    drawn = sidebar.draw()
+    with st.sidebar:
+        accessibility.draw()
     place.empty()
+    if isinstance(drawn, list):
+        missing_view.draw(drawn)
+        st.stop()
+    token = _workspace.set(drawn)
     try:
-        yield
+        with used_keys.recorded(drawn.network.fingerprint, drawn.picture.digest) if drawn else nullcontext():
+            yield True
     finally:
         _workspace.reset(token)
 
@@ -68,10 +85,11 @@ def enter() -> Workspace | None:
         st.stop()
 
 
-def heading(question: str, answer: str) -> None:
-    """A page's question, and one sentence on how the page answers it."""
+def heading(question: str, answer: str, about: str = "") -> None:
+    """A page's question, and one sentence on how the page answers it. about: what the app is, on its first page."""
+    more = f'<p class="about">{escape(about)}</p>' if about else ""
     with st.container(key="heading"):
-        st.html(f'<div class="heading"><h1>{escape(question)}</h1><p>{escape(answer)}</p></div>')
+        st.html(f'<div class="heading"><h1>{escape(question)}</h1><p>{escape(answer)}</p>{more}</div>')
 
 
 def need_network(workspace: Workspace | None) -> Workspace:

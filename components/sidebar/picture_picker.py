@@ -3,118 +3,190 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
+from typing import NamedTuple
 
 import streamlit as st
 from PIL import Image
 
 import explainers as ex
-from components.sidebar import uploading
+from components.sidebar import pool_uploader, uploading
+from components.state import link, pool
+from components.state.link import Missing
 from components.state.model_input import Picture
+from explainers.pictures import ACCEPTED
 
-PARAMETER = "picture"
-FIRST = ("star-heart",)  # shown until another is chosen, if the network was trained for it
-UPLOAD = "upload-"  # an uploaded picture's name is this and the start of its digest
+PARAMETER, FILE = "picture", "picture_file"
+UPLOADER = "uploaded_files"
+FIRST = ("star-heart",)  # of their kind the sample that is shown first, where it is not the first of all
+PHOTOGRAPHS = "photographs"
+LAST_OF_KIND = "last_sample_of_kind"
+KIND = "gallery_kind"
 THUMBNAIL = 56
+AT_ONCE = 8  # thumbnails of uploads; the others are reached by Previous and Next
 
 
-def pick(kind: str) -> Picture:
-    """Draw the gallery and the uploader. kind: of the samples, by what the network was trained on."""
-    samples = samples_of(kind)
-    uploads: dict[str, Picture] = st.session_state.setdefault("uploads", {})
-    offered = [*reversed(uploads.values()), *samples]
-    chosen = _chosen(offered, samples)
-    _gallery(offered, chosen)
-    st.file_uploader(
-        "Upload pictures", type=uploading.TYPES, accept_multiple_files=True, key="uploaded_files", on_change=_read_uploads,
-        max_upload_size=uploading.MEGABYTES,
-        help="PNG, JPEG, WebP, GIF or BMP. Pictures stay in memory and are never written to disk.")
-    uploading.complain(st.session_state.get("upload_errors", ()))
-    _explain_missing_upload(uploads)
-    with st.container(key="picture_notes"):
-        for note in chosen.notes:
-            st.caption(note)
+class Thumbnail(NamedTuple):
+    """A picture in the gallery; ``load`` is called where it was not drawn before."""
+
+    name: str
+    title: str
+    load: Callable[[], Image.Image]
+
+
+def pick(network: ex.Classifier | Missing | None) -> Picture | Missing:
+    """Draw the gallery and the uploader, and return the chosen picture; Missing where the link names one that is not here.
+
+    The samples of the kind that the network was trained on come first. An uploader is drawn only where nothing is missing, because
+    the page itself then has a place for the file.
+    """
+    kind = network.training_data if isinstance(network, ex.Classifier) else ""
+    kind = kind if kind in {sample.kind for sample in ex.samples()} else PHOTOGRAPHS
+    uploads = pool.uploads(pool.EXPLAIN)
+    chosen = _chosen(kind)
+    name = "" if isinstance(chosen, Missing) else chosen.name
+    _uploads(uploads, name)
+    _samples(kind, chosen if isinstance(chosen, Picture) else None)
+    if not isinstance(chosen, Missing):
+        pool_uploader.draw(
+            UPLOADER, pool.EXPLAIN, "Upload pictures",
+            f"{ACCEPTED}. Pictures stay in memory and are never written to disk.")
+        uploading.complain(pool_uploader.complaints(UPLOADER))
     return chosen
 
 
-@st.cache_resource(show_spinner=False)
-def samples_of(kind: str) -> tuple[Picture, ...]:
-    """The samples of this kind; the scenes where there are none, as for networks trained on other pictures."""
-    samples = ex.samples()
-    if kind not in {sample.kind for sample in samples}:
-        kind = "scenes"
-    return tuple(_sample(sample) for sample in samples if sample.kind == kind)
+def _chosen(kind: str) -> Picture | Missing:
+    """The picture that was just uploaded, or the one in the link, or the first of the network's kind; its name goes into the link."""
+    for name in pool_uploader.take_new(UPLOADER)[:1]:
+        choose(name)
+    name = link.get(PARAMETER)
+    file_name = link.get(FILE)
+    samples = {sample.name: sample for sample in ex.samples()}
+    if not name or _is_of_former_kind(name, kind, samples):
+        name = _first(kind, samples)
+        choose(name)
+    if name in samples:
+        st.session_state.setdefault(LAST_OF_KIND, {})[samples[name].kind] = name
+        return _sample(name)
+    upload = pool.find(name)
+    if upload:
+        return picture_of(upload)
+    if name.startswith(pool.PREFIX):
+        return Missing("picture", uploading.plain(file_name) or "an uploaded picture", uploading.plain(name.removeprefix(pool.PREFIX)))
+    return Missing("picture", uploading.plain(name))
 
 
-def _sample(sample: ex.Sample) -> Picture:
-    return Picture(sample.name, sample.title, sample.load())
+def _is_of_former_kind(name: str, kind: str, samples: dict[str, ex.Sample]) -> bool:
+    """Whether a sample is left from a network of another kind, which this session has just exchanged for one of ``kind``."""
+    former = st.session_state.get(KIND, kind)
+    st.session_state[KIND] = kind
+    return former != kind and name in samples and samples[name].kind != kind
 
 
-def _chosen(offered: Sequence[Picture], samples: Sequence[Picture]) -> Picture:
-    by_name = {picture.name: picture for picture in offered}
-    return next((by_name[name] for name in (_named(), *FIRST) if name in by_name), samples[0])
+def _first(kind: str, samples: dict[str, ex.Sample]) -> str:
+    """The sample that this session chose last among those of this kind, or the one to begin with."""
+    of_kind = [name for name, sample in samples.items() if sample.kind == kind]
+    begin = (st.session_state.get(LAST_OF_KIND, {}).get(kind), *FIRST, *of_kind, *samples)
+    return next(name for name in begin if name in (of_kind or samples))
 
 
-def _named() -> str:
-    """The picture that the URL names. A change of page drops it from the URL, so the session remembers it."""
-    if PARAMETER in st.query_params:
-        st.session_state[PARAMETER] = st.query_params[PARAMETER]
-    elif st.session_state.get(PARAMETER):
-        st.query_params[PARAMETER] = st.session_state[PARAMETER]
-    return st.session_state.get(PARAMETER, "")
+def choose(name: str) -> None:
+    """Put a picture into the link, which chooses it. Also the callback of its button."""
+    upload = pool.find(name)
+    link.put(PARAMETER, name)
+    link.put(FILE, upload.file_name if upload else "")
 
 
-def _choose(name: str) -> None:
-    st.query_params[PARAMETER] = name
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _sample(name: str) -> Picture:
+    sample = next(sample for sample in ex.samples() if sample.name == name)
+    return Picture(sample.name, sample.title, sample.load(), kind=sample.kind, source=sample.source)
 
 
-def _gallery(offered: Sequence[Picture], chosen: Picture) -> None:
-    """A small button for each picture, with the picture as its background."""
-    st.html(f"<style>{''.join(_paint(picture.name, picture.image) for picture in offered)}</style>")
-    st.html(f"<style>.st-key-{_key(chosen.name)} button {{ outline: 3px solid var(--accent) !important; }}</style>")
-    with st.container(key="gallery", horizontal=True, gap=None):
-        for picture in offered:
-            st.button(picture.title, key=_key(picture.name), help=picture.title, on_click=_choose, args=(picture.name,))
+def picture_of(upload: pool.Upload) -> Picture:
+    """An upload as a picture that can be explained."""
+    read = upload.read()
+    return Picture(upload.name, uploading.plain(upload.file_name), read.image, read.notes, deep=None if read.values is None else read)
+
+
+def _uploads(uploads: Sequence[pool.Upload], chosen: str) -> None:
+    """Thumbnails of the uploads, a few at once, and buttons to the one before and after."""
+    if not uploads:
+        return
+    names = [upload.name for upload in uploads]
+    at = names.index(chosen) if chosen in names else -1
+    begin = max(at, 0) // AT_ONCE * AT_ONCE
+    _thumbnails("uploads", [Thumbnail(upload.name, uploading.plain(upload.file_name), partial(_image_of, upload))
+                            for upload in uploads[begin:begin + AT_ONCE]], chosen)
+    with st.container(key="upload_steps", gap="small"):
+        st.caption(f"{at + 1} of {len(names)}: {uploading.plain(uploads[at].file_name)}" if at >= 0 else f"{len(names)} uploaded")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            _step("previous_picture", "Previous", names[at - 1] if at > 0 else "")
+            _step("next_picture", "Next", names[at + 1] if at + 1 < len(names) else "")
+            if at >= 0:
+                st.button("Remove", key="remove_picture", type="tertiary", on_click=_remove, args=(uploads[at].name,),
+                          help="Takes this picture out of the uploaded ones.")
+
+
+def _step(key: str, label: str, name: str) -> None:
+    st.button(label, key=key, disabled=not name, on_click=choose, args=(name,), help=f"{label} uploaded picture.")
+
+
+def _remove(name: str) -> None:
+    """Callback: take an upload from the gallery, and choose its neighbour, or the first sample."""
+    names = [upload.name for upload in pool.uploads(pool.EXPLAIN)]
+    at = names.index(name)
+    upload = pool.find(name)
+    pool.remove([upload] if upload else [], pool.EXPLAIN)
+    rest = names[:at] + names[at + 1:]
+    choose(rest[min(at, len(rest) - 1)] if rest else "")
+
+
+def _samples(kind: str, chosen: Picture | None) -> None:
+    """The samples of this kind, the chosen one too if it is of another, and the other kinds in a section of their own."""
+    shown = [sample for sample in ex.samples() if sample.kind == kind or (chosen and sample.name == chosen.name)]
+    others = [sample for sample in ex.samples() if sample not in shown]
+    name = chosen.name if chosen else ""
+    _thumbnails("gallery", [_sample_thumbnail(sample) for sample in shown], name)
+    section = st.expander("Other pictures", key="other_pictures", on_change="rerun")
+    if section.open:
+        with section:
+            st.caption("Drawn scenes and digits, and photographs: pictures for other networks.")
+            _thumbnails("other_gallery", [_sample_thumbnail(sample) for sample in others], name)
+
+
+def _sample_thumbnail(sample: ex.Sample) -> Thumbnail:
+    return Thumbnail(sample.name, sample.title, lambda: _sample(sample.name).image)
+
+
+def _image_of(upload: pool.Upload) -> Image.Image:
+    return upload.read().image
+
+
+def _thumbnails(key: str, thumbnails: Sequence[Thumbnail], chosen: str) -> None:
+    """A small button for each picture, with the picture as its background; the chosen one has a frame."""
+    frame = f".st-key-{_key(chosen)} button {{ --current: 1; outline: 3px solid var(--accent) !important; }}"
+    st.html(f"<style>{''.join(_paint(each.name, each.load) for each in thumbnails)}{frame}</style>")
+    with st.container(key=key, horizontal=True, gap=None):
+        for each in thumbnails:
+            st.button(each.title, key=_key(each.name), help=each.title, on_click=choose, args=(each.name,))
 
 
 def _key(name: str) -> str:
     return "picture-" + "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
-def _paint(name: str, _image: Image.Image) -> str:
+@st.cache_data(max_entries=512, show_spinner=False)
+def _paint(name: str, _load: Callable[[], Image.Image]) -> str:
     """The style that gives a button its background. The name alone decides it, because a name stands for one picture only."""
-    side = min(_image.size)
-    left, top = (_image.width - side) // 2, (_image.height - side) // 2
+    image = _load()
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
-    small = _image.resize((2 * THUMBNAIL, 2 * THUMBNAIL), box=box, reducing_gap=1.5)
+    small = image.resize((2 * THUMBNAIL, 2 * THUMBNAIL), box=box, reducing_gap=1.5)
     buffer = BytesIO()
     small.save(buffer, "JPEG", quality=80)
     source = b64encode(buffer.getvalue()).decode()
     return f".st-key-{_key(name)} button {{ background-image: url(data:image/jpeg;base64,{source}) !important; }}"
-
-
-def _read_uploads() -> None:
-    """Callback of the uploader: read the new files. The last picture that can be read is chosen; each other file gets one line."""
-    uploads: dict[str, Picture] = st.session_state.setdefault("uploads", {})
-    seen_files: set[str] = st.session_state.setdefault("read_files", set())
-    errors: list[str] = []
-    for file in st.session_state.uploaded_files:
-        if file.file_id in seen_files:
-            continue
-        seen_files.add(file.file_id)
-        read = uploading.read(file, errors)
-        if read is None:
-            continue
-        name = UPLOAD + ex.digest(read.image)[:12]
-        uploads[name] = Picture(name, uploading.plain(file.name), read.image, read.notes)
-        st.query_params[PARAMETER] = name
-    st.session_state.upload_errors = errors
-
-
-def _explain_missing_upload(uploads: dict[str, Picture]) -> None:
-    """Ask for the file where the URL names an upload that this session does not have."""
-    name = _named()
-    if name.startswith(UPLOAD) and name not in uploads:
-        st.info("This link was made with an uploaded picture. Upload the same file here to see the same maps.")

@@ -5,43 +5,63 @@ from __future__ import annotations
 import streamlit as st
 
 import explainers as ex
-from components.compute import asked
-from components.sidebar import network_picker, picture_picker, reference_picker
-from components.state.engine import engine
-from components.state.model_input import ModelInput, model_input
+from components.sidebar import cached_maps, copy_link, network_picker, picture_picker, picture_view, reference_picker, session_file
+from components.state.link import Missing
+from components.state.model_input import ModelInput, Picture, model_input
 from components.state.workspace import LARGEST_SEED, Workspace, class_labels
+from explainers.data.gallery import mismatch
 
 TOP = "Top prediction"
 NO_CONTRAST = "None"
 DEFAULT_METHODS = ("grad_cam", "integrated_gradients", "guided_backprop")
 
 
-def draw() -> Workspace | None:
-    """Draw the sidebar and read it; None while there is no network to explain."""
+def draw() -> Workspace | list[Missing] | None:
+    """Draw the sidebar and read it; None while there is no network to explain.
+
+    Where the link needs what is not here: the list of it. The rest of the sidebar is then left out, and nothing is computed.
+    """
     with st.sidebar:
         pictures, networks = st.container(gap="small"), st.container(gap="small")
         with networks:
             network = network_picker.pick()
         with pictures:
-            picture = picture_picker.pick(network.training_data if network else "scenes")
-        shown = model_input(network, picture) if network else None
-        target = _target(network, shown)
+            picture = picture_picker.pick(network)
+            if isinstance(picture, Missing) or isinstance(network, Missing):
+                return [each for each in (network, picture) if isinstance(each, Missing)]
+            _say_where_it_is_from(picture, network)
+            picture, fit = picture_view.draw(picture)
+        classes = st.container(gap="small")
         methods = _methods(network)
         reference = reference_picker.pick(network, methods) if network else None
+        if isinstance(reference, Missing):
+            return [reference]
+        shown = model_input(network, picture, fit) if network else None
+        with classes:
+            target = _target(network, shown)
         seed = st.number_input(
             "Seed", 0, LARGEST_SEED, 0, key="seed", bind="query-params",
             help="Methods with randomness (noise, random masks) give the same map for the same seed.")
-        st.button("Clear map cache", key="clear_cache", type="tertiary", on_click=_clear,
-                  help="Deletes the cached maps and numbers, in memory and on disk. Pictures are never kept; EXPLORER_CACHE=off "
-                       "keeps maps off the disk.")
+        copy_link.draw()
+        session_file.draw()
+        cached_maps.draw()
     if network is None or shown is None:
         return None
     return Workspace(network, picture, shown, target, methods, int(seed), reference)
 
 
-def _clear() -> None:
-    engine().cache.clear()
-    asked.forget()
+def _say_where_it_is_from(picture: Picture, network: ex.Classifier | None) -> None:
+    """What was done to the file, where a photograph is from, and whether the network can know such a picture."""
+    with st.container(key="picture_notes"):
+        for note in picture.notes:
+            st.caption(note)
+    if picture.source:
+        with st.container(key="picture_source"):
+            st.caption(picture.source)
+    outside = mismatch(network.training_data, picture.kind) if network else ""
+    if outside:
+        with st.container(key="picture_mismatch"):
+            st.caption(outside)
 
 
 def _target(network: ex.Classifier | None, shown: ModelInput | None) -> ex.Target:

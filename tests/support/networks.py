@@ -8,6 +8,8 @@ from torch import nn
 from explainers.networks.classifier import Classifier
 from explainers.networks.preprocessing import Preprocessing
 
+APP_NETWORK = "scenes_vgg"  # on which tests open the app unless they say otherwise: small, and its scenes have a known truth
+
 
 class Residual(nn.Module):
     """A block that, like torchvision's, calls one in-place ReLU twice."""

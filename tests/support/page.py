@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -115,8 +116,13 @@ def click(app: AppTest, key: str) -> AppTest:
 
 
 def upload(app: AppTest, key: str, *files: tuple[str, bytes, str]) -> AppTest:
-    """Give the uploader with this key these files (name, bytes, kind), and run the page."""
-    return widget(app, key).set_value(list(files)).run()
+    """Give the uploader with this key these files (name, bytes, kind), and run the page.
+
+    An uploader of pictures gets another key, with a number behind it, each time it has been emptied (see ``pool_uploader``).
+    """
+    now = [each for each in keys(app) if re.fullmatch(rf"{key}(-\d+)?", each)]
+    assert len(now) == 1, f"{len(now)} uploaders have the key {key!r}; there are {sorted(keys(app))}"
+    return widget(app, now[0]).set_value(list(files)).run()
 
 
 def unfold(app: AppTest, key: str) -> AppTest:

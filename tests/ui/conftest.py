@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from support.networks import APP_NETWORK
 from support.paths import ROOT
 
 import explainers as ex
@@ -31,12 +32,13 @@ def engine() -> ex.Engine:
 
 @pytest.fixture()
 def open_app(engine) -> Callable[..., AppTest]:
-    """Opens the start page, or ``page``, with query parameters."""
+    """Opens the start page, or ``page``, with query parameters; on ``APP_NETWORK`` unless they say otherwise (None: nothing)."""
 
     def opened(page: str = "", query: dict[str, Any] | None = None) -> AppTest:
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-        for name, value in (query or {}).items():
-            app.query_params[name] = value
+        for name, value in {"network": APP_NETWORK, **(query or {})}.items():
+            if value is not None:
+                app.query_params[name] = value
         app.run()
         if page:
             app.switch_page(f"pages/{page}.py").run()

@@ -39,14 +39,24 @@ def test_a_picture_is_chosen_by_a_link_and_kept_in_it(open_app):
 
 
 def test_nonsense_in_a_link_falls_back_to_the_defaults(open_app):
-    app = open_app(query={"network": "no such network", "class": "unicorn", "against": "x", "seed": "-5", "clip": "purple",
-                          "methods": ["Astrology"], "smoothgrad.samples": "100000", "picture": "../../etc/passwd"})
+    app = open_app(query={"class": "unicorn", "against": "x", "seed": "-5", "clip": "purple", "methods": ["Astrology"],
+                          "smoothgrad.samples": "100000"})
     assert not app.exception and value(app, "network") == "scenes_vgg" and value(app, "seed") == 0
+
+
+def test_the_link_always_names_picture_and_network(open_app):
+    app = open_app(query={"methods": ["Gradient"]})
+    names = {name: value if isinstance(value, str) else value[-1] for name, value in app.query_params.items()}
+    assert names["picture"] == "star-heart" and names["network"] == "scenes_vgg"
+    assert ex.load_model("scenes_vgg").fingerprint.startswith(names["network_id"]) and len(names["network_id"]) == 12
 
 
 PAGES = {  # each page's own settings as they stand in a link, and as the page reads them; nothing here takes long
     "compare": ({"scale": "Shared"}, {"scale": "Shared"}),
     "methods": ({}, {}),
+    "be_the_mask": (
+        {"mask_start": "Everything visible", "mask_baseline": "Blurred", "boxes": "hide 10,20,50,60"},
+        {"mask_start": "Everything visible", "mask_baseline": "Blurred", "mask_left": 10, "mask_bottom": 60}),
     "faithfulness": (
         {"measurement": "Insertion and deletion", "protocol": "I-GOS", "cells": "7 \u00d7 7", "step": "12", "deletion": "black",
          "output": "Sigmoid", "order": "Magnitudes", "share": "30"},
@@ -64,7 +74,7 @@ PAGES = {  # each page's own settings as they stand in a link, and as the page r
 QUESTIONS = {
     "compare": "Where did it look?", "methods": "What is each method?", "faithfulness": "Does the network agree?",
     "class_sensitivity": "Does the map follow the class?", "sanity_checks": "Does the map follow the weights?",
-    "attribution_mask": "What if it saw only that?"}
+    "attribution_mask": "What does a map leave of it?", "be_the_mask": "What if it saw only that?"}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import page
-from support.page import chosen_picture, errors, maps
+from support.page import chosen_picture, click, errors, maps
 
 
 def photo(width: int = 160, height: int = 120) -> Image.Image:
@@ -112,7 +112,37 @@ def test_the_part_that_the_network_sees_is_told(open_app):
     assert "320 \u00d7 160, framed part seen at 128 \u00d7 128" in page.section(app, "overview")
 
 
-def test_a_link_to_an_upload_asks_for_the_file(open_app):
-    app = open_app(query={"picture": "upload-0123456789ab"})
-    assert any("Upload the same file" in info for info in page.infos(app))
-    assert maps(app)
+TWELVE = [(f"{number}.png", encoded(photo(40 + number, 40), "PNG")) for number in range(12)]
+
+
+def test_twelve_uploads_are_stepped_through_and_named(open_app):
+    app = give(open_app(query={"methods": ["Gradient"]}), *TWELVE)
+    steps = page.section(app, "upload_steps")
+    assert "1 of 12: 0.png" in steps and page.widget(app, "previous_picture").disabled
+    thumbnails = [key for key in page.keys(app) if key.startswith("picture-upload-")]
+    assert len(thumbnails) == 8 and len(page.keys(app)) < 120
+    for _ in range(8):
+        app = click(app, "next_picture")
+    assert "9 of 12: 8.png" in page.section(app, "upload_steps")
+    assert len([key for key in page.keys(app) if key.startswith("picture-upload-")]) == 4
+    assert app.query_params["picture_file"] in ("8.png", ["8.png"])
+    app = click(app, "remove_picture")
+    assert "9 of 11: 9.png" in page.section(app, "upload_steps")
+
+
+def test_uploads_added_later_join_the_earlier_ones(open_app):
+    app = give(open_app(query={"methods": ["Gradient"]}), TWELVE[0])
+    first = maps(app)
+    app = give(app, TWELVE[1])
+    assert "2 of 2: 1.png" in page.section(app, "upload_steps") and maps(app) != first
+    assert maps(click(app, "previous_picture")) == first
+
+
+def test_the_gallery_follows_the_network_and_other_pictures_can_be_reached(open_app):
+    app = open_app(query={"methods": ["Gradient"]})
+    assert not page.has(app, "picture-digit-3") and not page.has(app, "picture_mismatch")
+    app = page.unfold(app, "other_pictures")
+    app = click(app, "picture-digit-3")
+    assert chosen_picture(app) == "digit-3" and not errors(app)
+    assert "outside what it knows" in page.section(app, "picture_mismatch")
+    assert "picture-digit-3" in {each.key for each in page.nodes(app, "gallery")}

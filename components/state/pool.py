@@ -1,0 +1,101 @@
+"""The pictures that a person uploaded in this session: one pool, from which pictures are explained, and sets are made.
+
+A file is kept as it was given, in memory, and decoded when it is needed: four hundred decoded photographs would fill the memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+import explainers as ex
+
+POOL = "pool"
+PREFIX = "upload-"  # an uploaded picture's name is this and the start of its digest
+DIGITS = 12  # of a digest in a name or a link
+MOST_PICTURES = 2000
+MOST_BYTES = 2**30
+
+EXPLAIN, REFERENCE, LABELLED = "explain", "reference", "labelled"
+"""What a picture was uploaded for; a picture may have several of these roles."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An uploaded file that can be read as a picture. digest: the sha256 of its pixels as they were read, 64 hex digits."""
+
+    file_name: str
+    data: bytes
+    digest: str
+    roles: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Its name in links."""
+        return PREFIX + self.digest[:DIGITS]
+
+    def read(self) -> ex.Picture:
+        """The decoded picture; the last few stay decoded."""
+        return _decoded(self.digest, self.data)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False, scope="session")
+def _decoded(digest: str, _data: bytes) -> ex.Picture:
+    return ex.read_picture(_data)
+
+
+def _all() -> dict[str, Upload]:
+    return st.session_state.setdefault(POOL, {})
+
+
+def uploads(role: str = "") -> list[Upload]:
+    """All uploads, or those with this role, in the order in which they were uploaded."""
+    return [upload for upload in _all().values() if not role or role in upload.roles]
+
+
+def find(name: str) -> Upload | None:
+    """The upload with this name, if it is here."""
+    return _all().get(name)
+
+
+def add(file_name: str, data: bytes, roles: Iterable[str]) -> Upload:
+    """Put a file into the pool. A picture that is there already only gets these roles, too, and the newer file name.
+
+    Raises ExplainerError for a file that is no picture, and where the pool is full.
+    """
+    digest = ex.digest(ex.read_picture(data).image)
+    upload = Upload(file_name, data, digest, frozenset(roles))
+    former = find(upload.name)
+    if former:
+        upload = replace(former, file_name=file_name, roles=former.roles | upload.roles)
+    elif len(_all()) >= MOST_PICTURES or size() + len(data) > MOST_BYTES:
+        raise ex.ExplainerError(f"There are already {len(_all())} uploaded pictures ({size() / 2**20:.0f} MB), as many as one session "
+                                "keeps; remove some first.")
+    _all()[upload.name] = upload
+    return upload
+
+
+def remove(chosen: Iterable[Upload], role: str) -> None:
+    """Take a role from uploads; those that have no other leave the pool."""
+    for upload in chosen:
+        roles = upload.roles - {role}
+        if roles:
+            _all()[upload.name] = replace(upload, roles=roles)
+        else:
+            _all().pop(upload.name, None)
+
+
+def size() -> int:
+    """The bytes of all files."""
+    return sum(len(upload.data) for upload in _all().values())
+
+
+def fingerprint(chosen: Sequence[Upload]) -> str:
+    """The first digits of a sha256 that stands for a set of pictures, in whatever order; empty for none."""
+    if not chosen:
+        return ""
+    digests = sorted(upload.digest for upload in chosen)
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:DIGITS]

@@ -1,0 +1,112 @@
+"""A session as a file: a zip with the uploaded pictures as they were given, and session.json with every setting. No weights, no maps.
+
+Other people's files are read here, so sizes are bounded before anything is unpacked, and no name in the file is used as a path.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import PurePath
+from typing import Any
+
+import explainers as ex
+from components.state import pool
+
+FORMAT = "attribution explorer session"
+VERSION = 1
+MANIFEST = "session.json"
+MOST_BYTES = 190 * 2**20  # of all entries together; the server accepts uploads of 200 MB
+MOST_MANIFEST_BYTES = 2 * 2**20
+DAMAGED = "This session file is damaged; save it again."
+NO_SESSION = "This is no session file of this app; make one with Save session."
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An uploaded picture: its file as it was given, and its roles (see ``pool``)."""
+
+    file_name: str
+    data: bytes
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is saved. page: its name in the address, such as "faithfulness". query: the link's parameters, each with its values.
+    chosen: the place of the explained picture among ``pictures``, or None where that is a sample."""
+
+    page: str
+    query: Mapping[str, Sequence[str]]
+    pictures: Sequence[Stored] = ()
+    chosen: int | None = None
+
+
+def write(session: Session) -> bytes:
+    """The session as a zip file."""
+    buffer = BytesIO()
+    entries = []
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
+        for number, picture in enumerate(session.pictures):
+            file = f"pictures/{number:04}{_ending(picture.file_name)}"
+            archive.writestr(file, picture.data)
+            entries.append({"file": file, "name": picture.file_name, "roles": sorted(picture.roles)})
+        manifest = {"format": FORMAT, "version": VERSION, "page": session.page, "settings": dict(session.query),
+                    "pictures": entries, "chosen": session.chosen}
+        archive.writestr(MANIFEST, json.dumps(manifest, indent=1), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def read(data: bytes) -> Session:
+    """The session in a zip file. Raises ExplainerError for a file that is none, of a newer version, damaged, or too large."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            sizes = _sizes(archive)
+            if sizes.get(MANIFEST, MOST_MANIFEST_BYTES + 1) > MOST_MANIFEST_BYTES:
+                raise ex.ExplainerError(NO_SESSION)
+            manifest = json.loads(archive.read(MANIFEST))
+            return _session(manifest, lambda file: archive.read(file) if file in sizes else None)
+    except ex.ExplainerError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError, MemoryError) as error:
+        raise ex.ExplainerError(DAMAGED if data.startswith(b"PK") else NO_SESSION) from error
+
+
+def _ending(name: str) -> str:
+    """The ending of a file's name, for people who unpack the archive by hand; empty where it is no plain one."""
+    ending = PurePath(name).suffix.lower()
+    return ending if re.fullmatch(r"\.[a-z0-9]{1,5}", ending) else ""
+
+
+def _sizes(archive: zipfile.ZipFile) -> dict[str, int]:
+    """The unpacked bytes of each entry as the archive declares them, which is also the most that is ever read."""
+    entries = archive.infolist()
+    if len(entries) > pool.MOST_PICTURES + 1 or sum(entry.file_size for entry in entries) > MOST_BYTES:
+        raise ex.ExplainerError(f"This file would unpack to more than {MOST_BYTES // 2**20} MB or {pool.MOST_PICTURES} pictures, more "
+                                "than a session may hold.")
+    if any(entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise ex.ExplainerError(NO_SESSION)
+    return {entry.filename: entry.file_size for entry in entries}
+
+
+def _session(manifest: Any, content: Any) -> Session:
+    """The session that session.json describes; ``content(file)`` gives the bytes of an entry, or None."""
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("version"), int):
+        raise ex.ExplainerError(NO_SESSION)
+    if manifest["version"] > VERSION:
+        raise ex.ExplainerError("This session was saved by a newer version of the app; update this one to open it.")
+    try:
+        query = {str(name): [str(value) for value in values] for name, values in manifest["settings"].items()}
+        pictures = [Stored(str(entry["name"]), content(entry["file"]), tuple(map(str, entry["roles"])))
+                    for entry in manifest["pictures"]]
+        chosen = manifest["chosen"]
+        page = str(manifest["page"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ex.ExplainerError(DAMAGED) from error
+    if any(picture.data is None for picture in pictures):
+        raise ex.ExplainerError("This session file lacks one of its pictures; save it again.")
+    return Session(page, query, pictures, chosen if isinstance(chosen, int) and 0 <= chosen < len(pictures) else None)

@@ -1,0 +1,28 @@
+"""Which cached results this session used for which view, so that those of one view can be deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from components.state.engine import engine
+
+USED = "used_keys"
+VIEW = "current_view"
+
+
+@contextmanager
+def recorded(network: str, picture: str) -> Iterator[None]:
+    """While a page runs: remember the keys of the results that it gets or stores. network, picture: their fingerprints."""
+    view = st.session_state[VIEW] = (network, picture)
+    keys: set[str] = st.session_state.setdefault(USED, {}).setdefault(view, set())
+    with engine().cache.recorded(keys):
+        yield
+
+
+def of_view() -> set[str]:
+    """The keys that pages used for the current network and picture; results that are cached no longer are left out."""
+    keys = st.session_state.get(USED, {}).get(st.session_state.get(VIEW), ())
+    return {key for key in keys if key in engine().cache}
