@@ -15,6 +15,7 @@ from torch import Tensor
 
 from explainers.attribution import Attribution
 from explainers.context import Context
+from explainers.data.reference import ReferenceSet
 from explainers.networks.classifier import Classifier
 from explainers.parameters import NoParameters, Parameter, checked, parameters_of
 from explainers.passes import Passes
@@ -109,18 +110,33 @@ class Declaration:
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Declaration):
-    """A method's declaration."""
+    """A method's declaration.
+
+    passes_on: exact, for a method that runs parts of the network. overhead: the passes that take as long as what a map computes
+    beside its own, for estimates of time. fit: the keys under which ``Context.fit`` keeps the statistics of a map, of which one is
+    enough, and the passes that take as long as fitting them. draft: settings of a quick first answer, lower than the defaults, for a
+    method that takes long.
+    """
 
     attribute: Callable[[Classifier, Tensor, Target, Any, Context], RawMap]
     passes: Callable[[Any], Passes]
     family: str  # "gradient", "activation", "perturbation", "optimisation", "decomposition" or "control"
-    passes_on: Callable[[Any, Classifier], Passes] | None = None  # exact, for a method that runs parts of the network
+    passes_on: Callable[[Any, Classifier], Passes] | None = None
+    overhead: Callable[[Any, Classifier], Passes] | None = None
+    fit: Callable[[Any, Classifier, Target, ReferenceSet], tuple[Sequence[tuple[Any, ...]], Passes]] | None = None
     needs: tuple[Requirement, ...] = ()
     signed: bool = True
     linear: bool = False  # linear in the logit: the map of the contrast a - b is the map of a minus the map of b
     previews: bool = False  # whether it reports the map so far while it runs
+    short: str = ""  # a name for narrow places, such as IBA; empty where the title is short enough
+    draft: Mapping[str, Any] = field(default_factory=dict)
     upsample: str = "bilinear"  # or "nearest", "corners": how the native map is brought to the input's resolution
     auxiliary_outputs: tuple[AuxiliaryOutput, ...] = ()
+
+    @property
+    def short_title(self) -> str:
+        """The name for narrow places."""
+        return self.short or self.title
 
     @property
     def is_control(self) -> bool:
@@ -135,6 +151,10 @@ class Method(Declaration):
     def cost(self, settings: Any, network: Classifier) -> Passes:
         """The passes of one map of this network, without those of statistics that are fitted once on a reference set."""
         return self.passes_on(settings, network) if self.passes_on else self.passes(settings)
+
+    def time_cost(self, settings: Any, network: Classifier) -> Passes:
+        """The passes that take as long as one map, for estimates of time: those of ``cost`` and the ``overhead``."""
+        return self.cost(settings, network) + (self.overhead(settings, network) if self.overhead else Passes())
 
     def lacks(self, network: Classifier) -> str | None:
         """Why the method cannot explain this network, in one sentence; None if it can."""

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from explainers.attribution import Attribution
 from explainers.cache import MapCache
-from explainers.context import Memo, RunOptions, stored_name
+from explainers.context import Memo, RunOptions, is_fitted, stored_name
+from explainers.contract import Method
 from explainers.data.reference import ReferenceSet
 from explainers.keys import key_of
 from explainers.measurement import Measurement, passes_together, run_together
@@ -76,11 +77,12 @@ class Engine:
         question = _question(question, *arguments, **keywords)
 
         def compute() -> Attribution:
-            options = self._options(question, progress)
+            options, fits = self._options(question, progress), self.must_fit(question)
             hits, begin = options.memo.hits, time.perf_counter()
             attribution = question.run(options)
-            if options.memo.hits == hits and not question.method.fits_statistics:  # else the passes do not tell the time
-                self._learn(question.network, question.method.key, question.passes, time.perf_counter() - begin)
+            if options.memo.hits == hits and not fits:  # else the passes do not tell the time
+                passes = question.method.time_cost(question.settings, question.network)
+                self._learn(question.network, question.method.key, passes, time.perf_counter() - begin)
             return attribution
 
         return self._get_or_compute(question.key, compute, progress)
@@ -97,11 +99,29 @@ class Engine:
         """The passes of a map and its estimated seconds; ``cost(network, "rise", masks=100)`` needs no image.
 
         The first call for a network measures the time of its passes. Once the method has run, its measured time corrects the estimate.
+        The seconds include those of statistics that the question's method must first fit; the passes do not.
         """
-        if isinstance(question, Question):
-            return self._estimate(question.network, question.method.key, question.passes)
-        method = find_method(*arguments)
-        return self._estimate(question, method.key, method.cost(method.settings(**keywords), question))
+        if not isinstance(question, Question):
+            method = find_method(*arguments)
+            return self._map_cost(question, method, method.settings(**keywords))
+        cost = self._map_cost(question.network, question.method, question.settings)
+        return Cost(cost.passes, cost.seconds + _seconds(question.network, self._fit_passes(question)))
+
+    def must_fit(self, question: Question) -> bool:
+        """Whether the map of this question has to wait for statistics that are still to be fitted."""
+        return bool(self._fit_passes(question))
+
+    def _map_cost(self, network: Classifier, method: Method, settings: Any) -> Cost:
+        estimate = self._estimate(network, method.key, method.time_cost(settings, network))
+        return Cost(method.cost(settings, network), estimate.seconds)
+
+    def _fit_passes(self, question: Question) -> Passes:
+        """The passes that take as long as fitting the statistics of this question; none where there are none, or they are stored."""
+        reference = question.reference_set
+        if question.method.fit is None or reference is None or question.lacks:
+            return Passes()
+        keys, passes = question.method.fit(question.settings, question.network, question.target, reference)
+        return Passes() if any(is_fitted(question.network, reference, key, self.cache.unrecorded) for key in keys) else passes
 
     def measure(self, measurement: Measurement, progress: Progress | None = None) -> Any:
         """The result of one measurement, from the cache if it was measured before."""
@@ -180,7 +200,7 @@ class Engine:
 
     def _options(self, subject: Any, progress: Progress | None) -> RunOptions:
         memo = self._memo(subject) if isinstance(subject, Question) else Memo()
-        return RunOptions(progress, memo, self.cache, lambda question, inner: self.explain(question, progress=inner))
+        return RunOptions(progress, memo, self.cache.unrecorded, lambda question, inner: self.explain(question, progress=inner))
 
     def _memo(self, question: Question) -> Memo:
         """The intermediate results of this network and image. Those of the last few images are kept."""
@@ -205,7 +225,7 @@ class Engine:
     def _device_turn(self, progress: Progress | None) -> Iterator[None]:
         """Wait for the device; while waiting, call ``progress`` every 0.1 s, so that an abandoned run can stop waiting."""
         while not self._turn.acquire(timeout=_TICK_SECONDS):
-            report(progress, 0, 1)
+            report(progress, 0, 0)
         try:
             yield
         finally:

@@ -10,6 +10,7 @@ from torch import Tensor
 Progress = Callable[[int, int, Tensor | None], Any]
 """``progress(done, total, preview)``: ``preview`` is the map so far, (h, w) or (C, h, w), or None.
 
+``done`` rises to ``total``. A ``total`` of 0 says that the run waits for the device, which another run of the engine uses.
 Returning False, or raising an exception, stops the run.
 """
 

@@ -15,6 +15,7 @@ from support.networks import classifier, residual_module
 from support.threads import Background, run_in_threads
 
 import explainers as ex
+from explainers.methods.iba import bottleneck_layer
 from explainers.networks.classifier import Classifier
 
 
@@ -114,6 +115,23 @@ def test_a_waiting_run_that_is_abandoned_leaves_the_queue(toy, image):
     assert engine.explain(toy, image, "gradient", target=1).flags == ()
 
 
+def test_a_run_that_waits_for_another_one_says_so_and_then_what_it_does(toy, image):
+    engine, has_the_device, leave, reports = ex.Engine(), threading.Event(), threading.Event(), []
+
+    def occupy():
+        has_the_device.set()
+        return leave.wait(10)
+
+    def progress(done, total, preview):
+        reports.append((done, total))
+        leave.set()
+
+    with Background(lambda: engine.get_or_compute("m", (), occupy)):
+        assert has_the_device.wait(10)
+        engine.explain(toy, image, "gradient", target=1, progress=progress)
+    assert reports[0] == (0, 0) and all(total for _, total in reports[-2:])
+
+
 def test_threads_that_ask_the_same_compute_it_once(toy, image):
     engine = ex.Engine()
     maps = run_in_threads([lambda: engine.explain(toy, image, "smoothgrad", target=1)] * 4)
@@ -151,6 +169,25 @@ def test_the_cost_is_known_before_the_run(toy):
     cost = ex.Engine().cost(toy, "integrated_gradients", steps=20)
     assert cost.passes == ex.Passes(20, 20) and 0 < cost.seconds < 5
     assert ex.Engine().cost(toy, "random").seconds == 0
+
+
+def test_the_cost_includes_statistics_until_they_are_fitted(toy, image, slow_clock):
+    engine, question = ex.Engine(), ex.ask(toy, image, "iba", target=1, images=40)
+    below = toy.cost_fraction(None, bottleneck_layer(toy, "auto"))
+    passes = question.passes
+    assert engine.must_fit(question) and not engine.must_fit(ex.ask(toy, image, "gradient", target=1))
+    of_map = 0.01 * (passes.forward + passes.backward)
+    assert engine.cost(question) == ex.Cost(passes, pytest.approx(of_map + 0.01 * 40 * below))
+    engine.explain(question)
+    assert not engine.must_fit(question) and engine.must_fit(ex.ask(toy, image, "iba", target=1, images=41))
+    assert engine.cost(question) == ex.Cost(passes, pytest.approx(of_map))
+    assert not engine.must_fit(ex.ask(toy, image, "iba", target=2, images=40))  # the statistics serve all classes
+
+
+def test_the_time_counts_what_a_method_computes_beside_its_passes(toy, image, slow_clock):
+    question = ex.ask(toy, image, "dmbp", target=1, iterations=20)
+    passes = question.passes
+    assert ex.Engine().cost(question) == ex.Cost(passes, pytest.approx(0.01 * (passes.forward + passes.backward + 40)))
 
 
 def test_the_cost_learns_from_the_last_run(toy, bias_free, image, slow_clock):
@@ -304,3 +341,21 @@ def test_a_request_names_the_map_that_explain_keeps(toy, image):
     assert asked.key not in engine.cache
     engine.explain(toy, image, "smoothgrad", target=1, samples=3)
     assert asked.key in engine.cache
+
+
+def test_a_run_goes_on_while_the_cache_is_cleared_and_its_result_is_kept(tmp_path):
+    engine = ex.Engine(ex.MapCache(tmp_path))
+    begun, cleared = threading.Event(), threading.Event()
+
+    def compute() -> int:
+        begun.set()
+        assert cleared.wait(10)
+        return 7
+
+    def clear() -> None:
+        assert begun.wait(10)
+        engine.cache.clear()
+        cleared.set()
+
+    assert run_in_threads([lambda: engine.get_or_compute("slow", (), compute), clear])[0] == 7
+    assert engine.lookup_computed("slow", ()) == 7 and ex.MapCache(tmp_path).contents().entries == 1

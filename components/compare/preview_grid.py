@@ -1,4 +1,4 @@
-"""While the maps of the compare page are made: a bar with Stop, and the maps as they come, in the places they will have."""
+"""While the maps of the compare page are made: a bar with its buttons, and the maps as they come, in the places they will have."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PreviewGrid(Bar):
     def __init__(self, row: MethodRow, seen: Image.Image, display: Display, bar_place: DeltaGenerator, grid_place: DeltaGenerator,
                  figure_place: DeltaGenerator) -> None:
         first = DRAWN not in st.session_state
-        super().__init__(row.schedule.place, row.schedule.key, bar_place, 0.0 if first else PATIENCE)
+        super().__init__(row.schedule.place, row.schedule.key, bar_place, 0.0 if first else PATIENCE, len(row.schedule.now) > 1)
         self.maps = row.maps
         self.seen, self.display = seen, display
         self.grid_place, self.figure_place = grid_place, figure_place

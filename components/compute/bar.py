@@ -1,4 +1,4 @@
-"""A bar that names what runs and how long it still takes, with a Stop beside it."""
+"""A bar that names what runs and how long it still takes, with a Stop beside it, and a Skip where several tasks run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ EVERY = 0.1  # seconds between two updates
 
 
 class Bar:
-    """A progress bar and its Stop. patience: seconds before they are drawn, so that a quick run does not move the page."""
+    """A progress bar and its buttons.
 
-    def __init__(self, place: str, key: str, spot: DeltaGenerator | None = None, patience: float = 0.0) -> None:
-        self.place, self.key, self.patience = place, key, patience
+    patience: seconds before they are drawn, so that a quick run does not move the page. several: whether more than one task runs, so
+    that one of them can be skipped.
+    """
+
+    def __init__(self, place: str, key: str, spot: DeltaGenerator | None = None, patience: float = 0.0,
+                 several: bool = False) -> None:
+        self.place, self.key, self.patience, self.several = place, key, patience, several
         self.spot = spot
         self._bar: DeltaGenerator | None = None
         self._begin = time.monotonic()
         self._last = 0.0
+        self._running = ""  # the key of the task that runs
 
     def __enter__(self) -> Bar:
         self.spot = self.spot or st.empty()
@@ -39,12 +45,24 @@ class Bar:
         return self._bar is not None
 
     def draw(self) -> None:
-        """Put the bar and its Stop on the page."""
+        """Put the bar and its buttons on the page."""
         assert self.spot is not None
         with self.spot.container(horizontal=True, vertical_alignment="center", key=f"bar-{self.place}"):
             self._bar = st.progress(0.0)
             st.button("Stop", key=f"stop-{self.place}", on_click=asked.stop, args=(self.place, self.key),
                       help="Ends the run; what is finished stays.")
+            if self.several:
+                st.button("Skip", key=f"skip-{self.place}", on_click=self._skip,
+                          help="Ends only what the bar names, and goes on with the others. What it has computed so far is lost; the "
+                               "button that started the run starts it again from the beginning.")
+
+    def _skip(self) -> None:
+        """Callback of Skip. It is called after the run has ended, when the task that ran last is still the one that the bar named."""
+        asked.skip(self.place, self.key, self._running)
+
+    def start(self, task_key: str) -> None:
+        """A task with this key begins."""
+        self._running = task_key
 
     def report(self, place: int, text: str, fraction: float, preview: Any) -> None:
         """Show how far the run is."""

@@ -14,9 +14,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 import explainers as ex
-from components.compute import parameter_widgets
+from components.compute import drafts, parameter_widgets
 from components.compute.schedule import Schedule, View
-from components.compute.task import Failed, Pending, Ready, State, map_task, refused
+from components.compute.task import Failed, Pending, Ready, State, map_task, must_fit, refused
 from components.drawing.numbers import passes_in_words, seconds_in_words
 from components.state.workspace import Workspace
 
@@ -26,12 +26,17 @@ UNITS = "F: images forward, B: gradients back"
 
 @dataclass(frozen=True)
 class MethodMap:
-    """A method with its settings, and what is known of its map. ``question`` is None where the settings are refused."""
+    """A method with its settings, and what is known of its map. ``question`` is None where the settings are refused.
+
+    draft: what the map leaves out, where it is a draft: "10 of 20 prior epochs"; the question, its settings and the map are then the
+    draft's.
+    """
 
     method: ex.Method
     params: dict[str, Any]
     question: ex.Question | None
     state: State
+    draft: str = ""
 
     @property
     def attribution(self) -> ex.Attribution | None:
@@ -53,36 +58,63 @@ class MethodMap:
         """Whether the map still has to be made."""
         return isinstance(self.state, Pending)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a person stopped or skipped the map."""
+        return isinstance(self.state, Pending) and self.state.stopped
+
 
 class MethodRow:
-    """The maps of some questions at one place of a page, and the lines that say what each costs."""
+    """The maps of some questions at one place of a page, and the lines that say what each costs.
 
-    def __init__(self, maps: Sequence[MethodMap], lines: dict[str, DeltaGenerator], place: str = PLACE) -> None:
+    with_drafts: a map that has to wait may be preceded by its method's draft.
+    """
+
+    def __init__(self, maps: Sequence[MethodMap], lines: dict[str, DeltaGenerator], place: str = PLACE,
+                 with_drafts: bool = False) -> None:
         self._maps = list(maps)
         self._lines = lines
-        self.schedule = Schedule(place, [map_task(entry.question) if entry.question else refused(entry.method.title, entry.reason)
-                                         for entry in maps])
+        self._drafts = [drafts.of(entry.question) if with_drafts and entry.question else None for entry in maps]
+        self.schedule = Schedule(place, [map_task(entry.question, draft=draft) if entry.question else
+                                         refused(entry.method.title, entry.reason)
+                                         for entry, draft in zip(maps, self._drafts, strict=True)])
         self._draw_lines()
 
     @property
     def maps(self) -> tuple[MethodMap, ...]:
-        """The methods in the order of the row, with what is known of their maps now."""
-        return tuple(replace(entry, state=state) for entry, state in zip(self._maps, self.schedule.states, strict=True))
+        """The methods in the order of the row, with what is known of their maps now: of the draft's where only that is there."""
+        return tuple(self.with_state(at, state) for at, state in enumerate(self.schedule.states))
+
+    def with_state(self, at: int, state: State) -> MethodMap:
+        """The method at this place with this state of its map, or with its draft where that is all there is."""
+        entry, draft, draft_state = self._maps[at], self._drafts[at], self.schedule.drafts[at]
+        if isinstance(state, Pending) and draft and entry.question and isinstance(draft_state, (Ready, Failed)):
+            return replace(entry, question=draft, params=drafts.settings(draft), state=draft_state,
+                           draft=drafts.in_words(draft, entry.question))
+        return replace(entry, state=state)
 
     def run(self, view: View | None = None, show: Any = None) -> tuple[MethodMap, ...]:
-        """Make the maps that are due; see ``Schedule.run``. The cost lines then say what became of them."""
+        """Make the maps that are due; see ``Schedule.run``. The cost lines then say what became of them.
+
+        A page with a ``view`` of its own says itself which maps are drafts; on another page a line does.
+        """
         self.schedule.run(show, view)
         self._draw_lines()
+        if view is None:
+            _say_drafts(self.maps)
         return self.maps
 
     def _draw_lines(self) -> None:
-        for entry in self.maps:
+        for entry, state in zip(self.maps, self.schedule.states, strict=True):
             if entry.method.key in self._lines:
-                self._lines[entry.method.key].caption(_cost_line(entry))
+                self._lines[entry.method.key].caption(_cost_line(entry, state))
 
 
-def draw(workspace: Workspace, with_controls: bool = False) -> MethodRow:
-    """Draw the settings, and Explain where something waits. with_controls: all controls get a map, also those that were not chosen."""
+def draw(workspace: Workspace, with_controls: bool = False, with_drafts: bool = False) -> MethodRow:
+    """Draw the settings, and Explain where something waits.
+
+    with_controls: all controls get a map, also those that were not chosen. with_drafts: see ``MethodRow``.
+    """
     declared = ex.methods()
     maps, lines = [], {}
     with st.container(key="settings", horizontal=True, gap="small", vertical_alignment="top"):
@@ -93,7 +125,7 @@ def draw(workspace: Workspace, with_controls: bool = False) -> MethodRow:
         if with_controls:
             maps += [of_method(workspace, method, {}) for key, method in declared.items()
                      if method.is_control and key not in workspace.methods]
-        row = MethodRow(maps, lines)
+        row = MethodRow(maps, lines, with_drafts=with_drafts)
         if workspace.methods:
             st.container(key="units", width="content").caption(UNITS)
         row.schedule.offer("Explain", caption=False)
@@ -111,14 +143,21 @@ def of_method(workspace: Workspace, method: ex.Method, params: dict[str, Any]) -
         return MethodMap(method, params, None, Failed(str(error)))
 
 
-def _cost_line(entry: MethodMap) -> str:
-    """The passes of a method's map, and whether it is there; or why there will be none."""
+def _say_drafts(maps: Sequence[MethodMap]) -> None:
+    """A line that names the maps which are drafts, and what each leaves out."""
+    named = [f"{entry.method.title} ({entry.draft})" for entry in maps if entry.draft and entry.attribution]
+    if named:
+        st.caption(f"Drafts, until Explain replaces them: {', '.join(named)}.")
+
+
+def _cost_line(entry: MethodMap, state: State) -> str:
+    """The passes of a method's map, and whether it is there; or why there will be none. state: of the map that is no draft."""
     if entry.question is None:
         return "off for this network"
     if entry.reason:
         return "failed"
-    if entry.attribution is not None:
-        return f"{passes_in_words(entry.question.passes)}, ready"
-    seconds = entry.state.cost.seconds if isinstance(entry.state, Pending) else 0.0
-    fit = ", after a fit" if entry.method.fits_statistics else ""
-    return f"{passes_in_words(entry.question.passes)}, about {seconds_in_words(seconds)}{fit}"
+    if isinstance(state, Pending):
+        fit = " with a fit" if must_fit(entry.question) else ""
+        about = f"{passes_in_words(state.cost.passes)}, about {seconds_in_words(state.cost.seconds)}{fit}"
+        return f"draft; in full {about}" if entry.draft else about
+    return f"{passes_in_words(entry.question.passes)}, ready"

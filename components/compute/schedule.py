@@ -1,12 +1,12 @@
 """The one scheduler: of the tasks of a page, what is known, what runs now, and what waits for a button.
 
     schedule = Schedule("curves", tasks)
-    schedule.offer("Measure 3 maps")             # a button with its cost, if something waits
+    schedule.offer("Measure 3 maps")             # a button with its cost, if something waits, and one for drafts
     states = schedule.run()                      # runs what is due under a bar with Stop; results in the order of the tasks
 
-What is estimated to take three seconds or less in all runs by itself, the cheapest first; the rest waits to be asked for. What is
-finished stays when a run is stopped. Tasks run in the page's body, never in a fragment: the progress callback touches the session,
-so Streamlit ends a script that a newer one has replaced.
+What is estimated to take three seconds or less in all runs by itself, the cheapest first; the rest waits to be asked for, and a
+task that waits may have a draft. What is finished stays when a run is stopped. Tasks run in the page's body, never in a fragment: the
+progress callback touches the session, so Streamlit ends a script that a newer one has replaced.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import streamlit as st
@@ -28,6 +29,8 @@ from explainers.keys import key_of
 
 log = logging.getLogger(__name__)
 
+DRAFT_SAVES = 0.7  # a draft is offered where its estimated time is at most this fraction of the whole task's
+
 Show = Callable[[int, State], None]
 """``show(place, state)``: called after each task that ran, with its place among the tasks."""
 
@@ -35,12 +38,25 @@ Show = Callable[[int, State], None]
 class View(AbstractContextManager["View"], Protocol):
     """What is drawn while tasks run."""
 
+    def start(self, task_key: str) -> None:
+        """Called before each task, with its key."""
+
     def report(self, place: int, text: str, fraction: float, preview: Any) -> None:
         """Called at every step. ``fraction``: of the whole run. preview: the map so far, or None."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """A task that runs now: the one at place ``at``, or its draft."""
+
+    at: int
+    task: Task
+    cost: ex.Cost
+    draft: bool = False  # whether the button of the drafts makes it run
+
+
 class Schedule:
-    """Tasks at one place of a page, and their states.
+    """Tasks at one place of a page, and their states; ``drafts`` holds those of their drafts, None where none is needed.
 
     in_order: run them as they are listed, not the cheapest first, where one needs what another leaves behind.
     """
@@ -50,17 +66,40 @@ class Schedule:
         self.tasks = list(tasks)
         self.key = key_of([task.key for task in tasks])
         self.states: list[State] = [self._state(task) for task in self.tasks]
-        pending = [at for at, state in enumerate(self.states) if isinstance(state, Pending)]
+        self.drafts: list[State | None] = [None] * len(self.tasks)
+        jobs = [Job(at, task, self.cost(at)) for at, task in enumerate(self.tasks) if isinstance(self.states[at], Pending)]
         if not in_order:
-            pending.sort(key=lambda at: self.cost(at).seconds)
-        self.now: list[int] = []
-        total = 0.0  # seconds of what runs now; a task that has to wait leaves room for cheaper ones after it
-        for at in pending:
-            seconds = self.cost(at).seconds
-            if asked.may_run(place, self.key, total + seconds, self.tasks[at].fits):
-                self.now.append(at)
-                total += seconds
-        self.waiting = [at for at in pending if at not in self.now]
+            jobs.sort(key=lambda job: job.cost.seconds)
+        self.now = self._due(jobs, 0.0)
+        self.waiting = [job.at for job in jobs if job not in self.now]
+        self._draft_jobs = self._jobs_of_drafts()
+        self.now += self._due(self._draft_jobs, sum(job.cost.seconds for job in self.now))
+        self.now.sort(key=lambda job: job.at if in_order else job.cost.seconds)
+        running = [job.task.key for job in self.now]
+        self.waiting = [at for at in self.waiting if self.tasks[at].key not in running]
+
+    def _due(self, jobs: Sequence[Job], total: float) -> list[Job]:
+        """The jobs that run now. total: seconds of what runs beside them; a job that has to wait leaves room for cheaper ones."""
+        due = []
+        for job in jobs:
+            skipped = asked.is_skipped(self.place, self.key, job.task.key)
+            if not skipped and asked.may_run(self.place, self.key, total + job.cost.seconds, job.task.fits, job.draft):
+                due.append(job)
+                total += job.cost.seconds
+        return due
+
+    def _jobs_of_drafts(self) -> list[Job]:
+        """What the button of the drafts runs: the drafts of what waits and, if there are any, what is cheap and has no draft."""
+        drafts, cheap = [], []
+        for at in self.waiting:
+            draft, whole = self.tasks[at].draft, self.cost(at)
+            if draft:
+                state = self.drafts[at] = self._state(draft)
+                if isinstance(state, Pending) and state.cost.seconds <= DRAFT_SAVES * whole.seconds:
+                    drafts.append(Job(at, draft, state.cost, draft=True))
+            elif whole.seconds <= asked.FREE_SECONDS:
+                cheap.append(Job(at, self.tasks[at], whole, draft=True))
+        return sorted(drafts + cheap, key=lambda job: job.cost.seconds) if drafts else []
 
     def _state(self, task: Task) -> State:
         if task.refusal:
@@ -70,7 +109,8 @@ class Schedule:
             if value is not None:
                 return Ready(value)
             reason = asked.failure(task.key)
-            return Failed(reason) if reason else Pending(task.cost(), self.stopped)
+            stopped = self.stopped or asked.is_skipped(self.place, self.key, task.key)
+            return Failed(reason) if reason else Pending(task.cost(), stopped)
         except ex.ExplainerError as error:
             return Failed(str(error))
 
@@ -89,46 +129,64 @@ class Schedule:
         return sum((self.cost(at) for at in self.waiting), ex.Cost(ex.Passes(), 0.0))
 
     def offer(self, what: str, caption: bool = True) -> None:
-        """The button of what waits, with its cost. ``what`` completes "..., about 5 s". Nothing is drawn where nothing waits."""
+        """The buttons of what waits, with its cost. ``what`` completes "..., about 5 s". Nothing is drawn where nothing waits."""
         if not self.waiting:
             st.empty()  # replaces a former button at once; else the browser shows it until the run has ended
             return
         cost = self.waiting_cost()
-        fit = " after a fit" if any(self.tasks[at].fits for at in self.waiting) else ""
+        fit = " with a fit" if any(self.tasks[at].fits for at in self.waiting) else ""
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"offer-{self.place}", width="content"):
             st.button(f"{what}, about {seconds_in_words(cost.seconds)}{fit}", key=f"run-{self.place}", type="primary",
                       on_click=asked.ask, args=(self.place, self.key),
                       help="Runs what is not known yet. What is estimated at three seconds or less in all runs by itself, except "
                            "what first fits statistics on reference images.")
+            self._offer_drafts()
             if caption:
                 st.caption(f"{passes_in_words(cost.passes)}{'. Stopped.' if self.stopped else ''}")
+
+    def _offer_drafts(self) -> None:
+        """The button of the drafts, unless they run already."""
+        waiting = [job for job in self._draft_jobs if job not in self.now]
+        if not any(job.task is self.tasks[job.at].draft for job in waiting):
+            return
+        seconds = sum(job.cost.seconds for job in waiting)
+        st.button(f"Draft, about {seconds_in_words(seconds)}", key=f"draft-{self.place}", on_click=asked.ask_drafts,
+                  args=(self.place, self.key, tuple(job.task.key for job in waiting)),
+                  help="A rougher answer in less time: fewer steps, samples or masks, as each draft says. The other button "
+                       "replaces it by the full answer.")
 
     def run(self, show: Show | None = None, view: View | None = None) -> list[State]:
         """Run what is due. A task that fails gets its reason and leaves the others alone."""
         spot = None if view else st.empty()  # also without a run, so that what follows keeps its place and replaces a former button
         if not self.now:
             return self.states
-        left = TimeLeft([self.cost(at).seconds for at in self.now])
-        with view or Bar(self.place, self.key, spot) as drawn:
-            for number, at in enumerate(self.now):
-                seconds = self.cost(at).seconds
-                self.states[at] = self._run_one(at, number, left, drawn)
-                asked.use_free(self.place, self.key, seconds)
+        left = TimeLeft([job.cost.seconds for job in self.now])
+        with view or Bar(self.place, self.key, spot, several=len(self.now) > 1) as drawn:
+            for number, job in enumerate(self.now):
+                state = self._run_one(job, number, left, drawn)
+                (self.states if job.task is self.tasks[job.at] else self.drafts)[job.at] = state
+                asked.use_free(self.place, self.key, job.cost.seconds, job.draft)
                 left.finished(number)
                 if show:
-                    show(at, self.states[at])
+                    show(job.at, state)
         self.now = []
         return self.states
 
-    def _run_one(self, at: int, number: int, left: TimeLeft, view: View) -> State:
-        task = self.tasks[at]
+    def _run_one(self, job: Job, number: int, left: TimeLeft, view: View) -> State:
+        task = job.task
         count = f", {number + 1} of {len(self.now)}" if len(self.now) > 1 else ""
 
         def progress(done: int, total: int, preview: Any = None) -> None:
             "stop" in st.session_state  # noqa: B015  Streamlit ends a replaced script here
-            left.running(number, done / total if total else 0.0)
-            view.report(at, f"{task.label}{count}, about {seconds_in_words(left.seconds)} left", left.fraction, preview)
+            if total:
+                left.running(number, done / total)
+                text = f"about {seconds_in_words(left.seconds)} left"
+            else:  # see ``explainers.progress``
+                left.wait()
+                text = "waits until another session's run gives way"
+            view.report(job.at, f"{task.label}{count}, {text}", left.fraction, preview)
 
+        view.start(task.key)
         try:
             value = task.lookup()  # an earlier task of this run may have brought it along
             return Ready(task.compute(progress) if value is None else value)

@@ -21,7 +21,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Pending:
-    """The result has to be computed. ``stopped``: it was, until a person pressed Stop."""
+    """The result has to be computed. ``stopped``: it was, until a person pressed Stop or Skip."""
 
     cost: ex.Cost
     stopped: bool = False
@@ -43,7 +43,8 @@ class Task:
 
     label: its name in the bar. key: a digest of all that decides the result. cost: estimated; asked only while the result is not
     known. lookup: the result if it is known, else None. compute: ``compute(progress)`` gives the result; raises ExplainerError.
-    fits: statistics may have to be fitted first, which the cost leaves out, so it never runs unasked. refusal: why it can never run.
+    fits: statistics have to be fitted first, so it never runs unasked. refusal: why it can never run. draft: a task that gives a
+    rougher result of the same kind in less time.
     """
 
     label: str
@@ -53,13 +54,22 @@ class Task:
     compute: Callable[[Progress], Any]
     fits: bool = False
     refusal: str = ""
+    draft: Task | None = None
 
 
-def map_task(question: ex.Question, label: str = "") -> Task:
-    """The task of making one map."""
+def map_task(question: ex.Question, label: str = "", draft: ex.Question | None = None) -> Task:
+    """The task of making one map. draft: the question of its draft, if it has one."""
     return Task(label or question.method.title, question.key, lambda: engine().cost(question), lambda: engine().cached(question),
-                lambda progress: engine().explain(question, progress=progress), question.method.fits_statistics,
-                question.lacks or "")
+                lambda progress: engine().explain(question, progress=progress), must_fit(question),
+                question.lacks or "", map_task(draft, f"{question.method.title}, draft") if draft else None)
+
+
+def must_fit(question: ex.Question) -> bool:
+    """Whether statistics are still to be fitted for a map."""
+    try:
+        return engine().must_fit(question)
+    except ex.ExplainerError:  # such as a layer that the network lacks: the task's cost raises it again, and the map says so
+        return False
 
 
 def measurement_task(measurements: Sequence[ex.Measurement], label: str, fits: bool = False) -> Task:

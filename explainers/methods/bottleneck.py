@@ -150,7 +150,10 @@ def cross_entropy(logits: Tensor, target: Target) -> Tensor:
 def optimise_mask(network: Classifier, signal: Signal, target: Target, descent: Descent, context: Context,
                   generator: torch.Generator, prior: Mask | None = None,
                   preview: Callable[[MaskOptimum], Tensor] | None = None, preview_every: int = 1) -> MaskOptimum:
-    """Minimise the loss over the mask; only the part of the network above the signal runs. ``preview``: the map to report."""
+    """Minimise the loss over the mask; only the part of the network above the signal runs. ``preview``: the map to report.
+
+    It is reported after every ``preview_every`` steps; before the first step there is none.
+    """
     alpha = torch.full_like(signal.value, INITIAL_LOGIT).requires_grad_(True)
     adam = torch.optim.Adam([alpha], lr=descent.rate)
     optimum = MaskOptimum(alpha.detach(), Mask.of(alpha.detach(), descent.sigma), torch.zeros_like(signal.value))
@@ -160,7 +163,7 @@ def optimise_mask(network: Classifier, signal: Signal, target: Target, descent: 
             z = signal.mixed(mask, signal.draw_noise(descent.copies, generator))
             nats = signal.information(mask, prior)
             information = nats.mean()
-        step_preview = (lambda: preview(optimum)) if preview and step % preview_every == 0 else None
+        step_preview = (lambda: preview(optimum)) if preview and step and step % preview_every == 0 else None
         part = context.part(step, step + 1, descent.steps)
         losses, gradients = _losses_and_gradients(network, z.detach(), signal.start, target, part, step_preview)
         weights = (gradients / descent.copies, torch.full_like(information, descent.beta))

@@ -49,7 +49,7 @@ METHODS = {
         idea="A soft disc in the middle of the image, where photographers put their subject.",
         equation=r"A_u = \exp\!\big(-2\,(r_u / r_{\text{edge}})^2\big)", limits="It depends on neither the image nor the network."),
     "sobel": Method(
-        title="Edges (Sobel)", family="control", attribute=sobel, passes=_free, signed=False, citation=_CONTROL,
+        title="Edges (Sobel)", short="Sobel", family="control", attribute=sobel, passes=_free, signed=False, citation=_CONTROL,
         idea="The image's own edges. A map that looks like them may show the picture and not the network.",
         equation=r"A = \sqrt{(S_x * g)^2 + (S_y * g)^2}", limits="It depends on the image but not on the network."),
 }

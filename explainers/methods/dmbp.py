@@ -47,7 +47,10 @@ from explainers.target import Target
 CAP = 6.0  # the upper bound of ReLU6
 DECAY, EPSILON = 0.99, 1e-8  # the defaults of torch.optim.RMSprop
 INITIAL_LOGIT = 2.0  # where both initial gradients agree in sign, sigma starts at sigmoid(2) or sigmoid(-2)
-_PREVIEW_EVERY = 25  # iterations
+_PREVIEWS = 4  # quarters of a run, with a map after each but the last; a map takes two passes, an iteration about five
+_PREVIEW_EVERY = 10  # the fewest iterations between two maps
+_RECORDING = 6  # iterations that take as long as recording the network and the first masks, for the progress
+_MASKING = 1.0  # passes, forward and backward, that take as long as updating the masks once and applying them
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class Params:
     def rows(self) -> int:
         """How many masked networks are run: 1 for y+ alone, else 2."""
         return 1 if self.variant == "dmbp_plus" else 2
+
+    @property
+    def previewed(self) -> range:
+        """The iterations after which the map so far is reported."""
+        every = max(_PREVIEW_EVERY, self.iterations // _PREVIEWS)
+        return range(every, self.iterations, every)
 
 
 @dataclass(eq=False)
@@ -302,8 +311,10 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
         return [masked.mapping(row) for row in range(params.rows)]
 
     def report(done: int) -> None:
-        context.progress(done, params.iterations + 1, None if done % _PREVIEW_EVERY else sum(mappings()) * x[0])
+        context.progress(_RECORDING + done, _RECORDING + params.iterations + 1,
+                         sum(mappings()) * x[0] if done in params.previewed else None)
 
+    context.progress(_RECORDING, _RECORDING + params.iterations + 1)
     trace, vanishing = descend(masked, params, report)
     final = mappings()
     extras = {"y": masked.y, "output_bias": masked.output_bias, "masks": masked.count, "vanishing_gradients": vanishing}
@@ -315,14 +326,15 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
 def _passes(params: Params, behind_stem: float = 1.0) -> Passes:
     """The record, three rows for initial masks, both outputs and 1 or 2 backward passes per step, and maps. The steps leave out
     the stem: ``behind_stem`` is the fraction of a pass that they run."""
-    backwards, maps = 2 if params.variant == "dmbp_plus_minus" else 1, 1 + params.iterations // _PREVIEW_EVERY
+    backwards, maps = 2 if params.variant == "dmbp_plus_minus" else 1, 1 + len(params.previewed)
     return Passes(4 + behind_stem * params.rows * (params.iterations + 1),
                   3 + behind_stem * params.iterations * backwards + params.rows * maps)
 
 
 METHOD = Method(
     title="DMBP", family="optimisation", attribute=attribute, params=Params, passes=_passes,
-    needs=(GRAPH, RELU, PIECEWISE_LINEAR), previews=True, cheap={"iterations": 30},
+    needs=(GRAPH, RELU, PIECEWISE_LINEAR), previews=True, cheap={"iterations": 30}, draft={"iterations": 30},
+    overhead=lambda params, network: Passes(_MASKING * params.iterations, _MASKING * params.iterations),
     passes_on=lambda params, network: _passes(params, network.cost_fraction(first_relu(network))),
     citation=Citation("Ruiz, Agudo, Moreno-Noguer", "Generating attribution maps with disentangled masked backpropagation",
                         "ICCV 2021", "sections 3.2-3.4, appendix B"),

@@ -94,19 +94,21 @@ METHODS = {
         limits="Noisy, because the gradient of a deep ReLU network changes abruptly from pixel to pixel. It says what would "
                "change the logit, not what the logit is made of."),
     "gradient_x_input": Method(
-        title="Gradient x Input", linear=True, citation=_SHRIKUMAR, family="gradient", attribute=gradient_x_input, passes=one_pass,
+        title="Gradient x Input", short="GxI", linear=True, citation=_SHRIKUMAR, family="gradient",
+        attribute=gradient_x_input, passes=one_pass,
         idea="The gradient times the pixel itself: what each pixel would contribute to the logit if the network were linear.",
         equation=r"A = x \odot \frac{\partial f_c(x)}{\partial x}",
         limits="Pixels of the mean colour are 0 after normalisation, so they get no attribution however much they matter. "
                "It sums to the logit only in a network without biases."),
     "positive_gradient_x_input": Method(
-        title="Positive Gradient x Input", citation=_LEE, family="gradient", attribute=positive_gradient_x_input,
+        title="Positive Gradient x Input", short="Positive GxI", citation=_LEE, family="gradient", attribute=positive_gradient_x_input,
         passes=one_pass, params=PositiveParams,
         idea="Gradient x input, with negative gradients set to zero.",
         equation=r"A = x \odot \max\!\left(0, \frac{\partial f_c(x)}{\partial x}\right)",
         limits="Negative gradients are discarded, so it follows the image more than the class."),
     "gradient_x_sign": Method(
-        title="Gradient x Sign (GxSI)", linear=True, citation=_LEE, family="gradient", attribute=gradient_x_sign, passes=one_pass,
+        title="Gradient x Sign (GxSI)", short="GxSI", linear=True, citation=_LEE, family="gradient",
+        attribute=gradient_x_sign, passes=one_pass,
         idea="How the target logit moves when a pixel's contrast grows: the gradient times the sign of the input, so that faint "
              "pixels count as much as strong ones.",
         equation=r"A = \operatorname{sign}(x) \odot \frac{\partial f_c(x)}{\partial x}",

@@ -66,8 +66,8 @@ def _attribute_with(rules: Mapping[str, Rule]) -> Callable[..., RawMap]:
 
 METHODS = {
     "guided_backprop": Method(
-        title="Guided Backpropagation", family="gradient", attribute=_attribute_with(GUIDED), passes=one_pass, params=Params,
-        needs=(GRAPH, RELU),
+        title="Guided Backpropagation", short="Guided BP", family="gradient", attribute=_attribute_with(GUIDED),
+        passes=one_pass, params=Params, needs=(GRAPH, RELU),
         citation=Citation("Springenberg, Dosovitskiy, Brox, Riedmiller", "Striving for simplicity: the all convolutional "
                             "net", "ICLR workshop 2015", "section 3.4"),
         idea="The gradient, with negative values set to zero at each ReLU of the backward pass. It shows crisp edges of what excited "

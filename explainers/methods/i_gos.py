@@ -211,19 +211,21 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
     start = float(blended.probability(nothing))
     trace = [Point(nothing, start, start)]
     fallbacks = []  # the iterations whose step came from the plain gradient
-    parts = 5 if params.fallback else 4  # of one iteration's progress: the path takes three, each line search one
+    path, search = 2 * params.points, len(STEPS)  # passes of an iteration, for the progress
+    parts = path + search * (1 + params.fallback)
 
     def preview() -> Tensor:
         return enlarge(trace[-1].hidden, blended.size)[0]
 
     for i in range(params.iterations):
         current, begin, end = trace[-1], i * parts, params.iterations * parts
-        direction = blended.path_gradient(current.hidden, params, i * params.points, context.part(begin, begin + 3, end), preview)
+        direction = blended.path_gradient(current.hidden, params, i * params.points, context.part(begin, begin + path, end), preview)
         direction += penalty.gradient(current.hidden)
-        new = line_search(blended, current, direction, penalty, context.part(begin + 3, begin + 4, end), preview)
+        searched = begin + path + search
+        new = line_search(blended, current, direction, penalty, context.part(begin + path, searched, end), preview)
         if params.fallback and not new.accepted:
             plain = blended.plain_gradient(current.hidden, penalty)
-            other = line_search(blended, current, plain, penalty, context.part(begin + 4, begin + 5, end), preview)
+            other = line_search(blended, current, plain, penalty, context.part(searched, begin + parts, end), preview)
             if other.accepted:
                 new = other
                 fallbacks.append(i)
@@ -261,7 +263,7 @@ def _extras(trace: list[Point], penalty: Penalty, fallbacks: list[int]) -> dict[
 
 METHOD = Method(
     title="I-GOS", family="optimisation", attribute=attribute, passes=passes, params=Params, signed=False, upsample="corners",
-    version=2, previews=True, cheap={"iterations": 6, "points": 5, "l1": 0.03},
+    version=3, previews=True, cheap={"iterations": 6, "points": 5, "l1": 0.03}, draft={"iterations": 5, "points": 8},
     citation=Citation("Qi, Khorram, Li", "Visualizing deep networks by optimizing with integrated gradients", "AAAI 2020",
                         "section 3"),
     idea="Find the smallest, smoothest area whose blurring removes the class, with gradients averaged on the path to the blurred "

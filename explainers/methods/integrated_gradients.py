@@ -52,20 +52,25 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
     start = baseline(network, x, params.baseline, context.generator())
     points, weights = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
                        for v in nodes(params.steps, params.quadrature))
-    mean_gradient = torch.zeros_like(x[0])
+    mean_gradient, done = torch.zeros_like(x[0]), 0
 
     def weighted_gradients(a: int, b: int) -> Tensor:
         path = start + points[a:b] * (x - start)  # (b - a, C, H, W)
         return (weights[a:b] * network.gradient(path, target)).sum(0)
 
-    for _, _, part in context.batches(params.steps, weighted_gradients, lambda: mean_gradient * (x - start)[0]):
+    def preview() -> Tensor:
+        """The mean over the points so far, which lie in the part of the path next to the baseline."""
+        return mean_gradient / weights[:done].sum() * (x - start)[0]
+
+    for _, stop, part in context.batches(params.steps, weighted_gradients, preview):
         mean_gradient += part
+        done = stop
     return RawMap(mean_gradient * (x - start)[0])
 
 
 METHOD = Method(
-    title="Integrated Gradients", family="gradient", attribute=attribute, params=Params,
-    linear=True, previews=True, cheap={"steps": 9},
+    title="Integrated Gradients", short="IG", family="gradient", attribute=attribute, params=Params,
+    linear=True, previews=True, cheap={"steps": 9}, draft={"steps": 12},
     passes=lambda params: Passes(forward=params.steps, backward=params.steps),
     citation=Citation("Sundararajan, Taly, Yan", "Axiomatic attribution for deep networks", "ICML 2017", "section 3"),
     idea="Fade the image in from a baseline and sum how much each pixel changes the logit. The map sums to the logit's change.",

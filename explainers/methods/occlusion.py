@@ -71,7 +71,7 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
 
 METHOD = Method(
     title="Occlusion", family="perturbation", attribute=attribute, passes=passes, params=Params, upsample="nearest",
-    linear=True, previews=True, cheap={"tiles": 4},
+    linear=True, previews=True, cheap={"tiles": 4}, draft={"tiles": 8},
     citation=Citation("Zeiler, Fergus", "Visualizing and understanding convolutional networks", "ECCV 2014", "section 4.2"),
     idea="Cover one tile of the image after the other and measure how far the class's score falls.",
     equation=r"A_u = \frac{1}{|\{T \ni u\}|} \sum_{T \ni u} \big( f_c(x) - f_c(x_{\setminus T}) \big)",

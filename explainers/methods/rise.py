@@ -79,7 +79,7 @@ def _weighted_sum(scores: Tensor, masks: Callable[[int, int], Tensor], context: 
 
 METHOD = Method(
     title="RISE", family="perturbation", attribute=attribute, params=Params, signed=False,
-    linear=True, previews=True, cheap={"masks": 40},
+    linear=True, previews=True, cheap={"masks": 40}, draft={"masks": 200},
     passes=lambda params: Passes(forward=params.masks),
     citation=Citation("Petsiuk, Das, Saenko", "RISE: randomized input sampling for explanation of black-box models", "BMVC 2018",
                         "section 3"),

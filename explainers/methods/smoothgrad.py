@@ -35,15 +35,18 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
         gradients = network.gradient(x + sigma * noise.to(x.device), target)  # (b - a, C, H, W)
         return (gradients.square() if params.squared else gradients).sum(0)
 
-    for _, stop, part in context.batches(params.samples, noisy_gradients, lambda: total / max(1, done)):
+    def mean() -> Tensor:
+        """The map of the samples so far."""
+        return total / done * x[0] if params.times_input else total / done
+
+    for _, stop, part in context.batches(params.samples, noisy_gradients, mean):
         total, done = total + part, stop
-    mean = total / params.samples
-    return RawMap(mean * x[0] if params.times_input else mean, signed=not params.squared or params.times_input)
+    return RawMap(mean(), signed=not params.squared or params.times_input)
 
 
 METHOD = Method(
     title="SmoothGrad", family="gradient", attribute=attribute, params=Params,
-    linear=True, previews=True, cheap={"samples": 7},
+    linear=True, previews=True, cheap={"samples": 7}, draft={"samples": 12},
     passes=lambda params: Passes(forward=params.samples, backward=params.samples),
     citation=Citation("Smilkov, Thorat, Kim, Viegas, Wattenberg", "SmoothGrad: removing noise by adding noise",
                         "arXiv 1706.03825, 2017", "section 3"),

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import explainers as ex
-from explainers.methods.dmbp import MaskedNetwork, Params, descend, loss_gradient
+from explainers.methods.dmbp import METHOD, MaskedNetwork, Params, descend, loss_gradient
 from explainers.networks.torchvision_models import build
 from explainers.target import Target
 
@@ -376,3 +376,12 @@ def test_the_recorded_pass_is_given_back(toy, image):
         assert held() is None, "a cycle through autograd's graph would keep every activation for ever"
     finally:
         gc.enable()
+
+
+def test_previews_take_a_hundredth_of_the_time_of_a_run_of_default_length_at_most(toy):
+    settings = METHOD.settings()
+    passes = METHOD.time_cost(settings, toy)
+    assert list(settings.previewed) == [50, 100, 150]
+    assert settings.rows * len(settings.previewed) <= 0.01 * (passes.forward + passes.backward)
+    assert list(METHOD.settings(iterations=30).previewed) == [10, 20]
+    assert list(METHOD.settings(iterations=10).previewed) == []

@@ -242,3 +242,19 @@ def test_relu_follows_is_read_off_the_graph(toy):
     node = iba.bottleneck_layer(toy, "auto")
     assert method.relu_follows(toy, node) and not method.relu_follows(toy, toy.features.default)
     assert Context(toy).batch_size >= 1
+
+
+def test_the_critics_multiplications_are_those_of_its_layers():
+    critic, x, counted = prior.Critic((6, 9, 8), seed()), torch.zeros(1, 6, 9, 8), 0
+    for weight, stride in zip(critic.convolutions, (2, 2, 1), strict=True):
+        x = F.conv2d(x, weight, stride=stride, padding=1)
+        counted += weight.numel() * x.shape[-2] * x.shape[-1]
+    counted += sum(weight.numel() for weight, _ in critic.dense)
+    assert prior.critic_multiplications((6, 9, 8)) == counted
+
+
+def test_a_draft_trains_no_critic(toy):
+    declared = input_iba.METHOD
+    whole, draft = settings(), settings(**declared.draft)
+    assert declared.time_cost(draft, toy) == declared.cost(draft, toy)
+    assert declared.time_cost(whole, toy).forward > declared.cost(whole, toy).forward

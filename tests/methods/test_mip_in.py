@@ -326,7 +326,7 @@ def test_auto_goes_to_the_features_where_the_network_is_large(cnn, monkeypatch):
 
 @pytest.mark.parametrize("build", [
     lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.GELU(), nn.Linear(8, 5)),
-    lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.Softmax(1)),
+    lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.Softmax(1), nn.Linear(5, 5)),
 ])
 def test_a_network_without_such_a_chain_is_refused_with_the_layer_that_is_in_the_way(build):
     network = classifier(seeded(build), side=4)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from support.page import click, errors, has, maps, section, stop_at_next_report, widget, words
+from support.page import click, errors, has, maps, section, stop_at_next_report, unfold, widget, words
 
 import explainers as ex
 from components.compute import asked
@@ -30,6 +30,10 @@ class Bench:
 
     def add(self, label: str, seconds: float, place: str = "a", during: Callable[[], Any] = lambda: None, **more: Any) -> None:
         """A task that is estimated at ``seconds``, calls ``during`` in its middle, and gives its label in capitals."""
+        self.places.setdefault(place, []).append(self.task(label, seconds, during, **more))
+
+    def task(self, label: str, seconds: float, during: Callable[[], Any] = lambda: None, **more: Any) -> Task:
+        """The task that ``add`` adds."""
         def compute(progress: Any) -> str:
             self.tried.append(label)
             progress(0, 2)
@@ -38,9 +42,8 @@ class Bench:
             self.results[label] = label.upper()
             return self.results[label]
 
-        self.places.setdefault(place, []).append(Task(
-            label, f"key of {label}", lambda: ex.Cost(ex.Passes(forward=10 * seconds), seconds),
-            lambda: self.results.get(label), compute, **more))
+        return Task(label, f"key of {label}", lambda: ex.Cost(ex.Passes(forward=10 * seconds), seconds),
+                    lambda: self.results.get(label), compute, **more)
 
     def open(self) -> AppTest:
         """The page after its first run."""
@@ -110,7 +113,7 @@ def test_what_must_first_be_fitted_never_runs_unasked_and_uses_up_no_budget(benc
     bench.add("plain", 2.5)
     app = run(bench)
     assert bench.tried == ["plain"]
-    assert widget(app, "run-a").label == "Count, about 1.0 s after a fit"
+    assert widget(app, "run-a").label == "Count, about 1.0 s with a fit"
     click(app, "run-a")
     assert bench.tried == ["plain", "fitted"]
 
@@ -226,7 +229,7 @@ def test_clear_map_cache_forgets_failures(open_app, monkeypatch):
     assert "Not today." in words(app) and not maps(app)
     app.run()
     assert len(tries) == 1 and "Not today." in words(app)
-    app = click(app, "clear_cache")
+    app = click(unfold(app, "cached_maps"), "clear_cache")
     assert len(tries) == 2 and "Not today." not in words(app) and maps(app) and not errors(app)
 
 
@@ -250,12 +253,16 @@ class Recorder:
 
     def __init__(self) -> None:
         self.reports: list[tuple[int, str, float]] = []
+        self.started: list[str] = []
 
     def __enter__(self) -> Recorder:
         return self
 
     def __exit__(self, *_: Any) -> None:
         pass
+
+    def start(self, task_key: str) -> None:
+        self.started.append(task_key)
 
     def report(self, place: int, text: str, fraction: float, preview: Any) -> None:
         self.reports.append((place, text, fraction))
@@ -267,10 +274,120 @@ def test_the_bar_names_what_runs_and_says_how_long_it_still_takes(bench):
     bench.add("first", 1.0)
     run(bench)
     places, texts, fractions = zip(*bench.view.reports, strict=True)
-    assert places == (1, 1, 0, 0)
+    assert places == (1, 1, 0, 0) and bench.view.started == ["key of first", "key of second"]
     assert texts[0] == "first, 1 of 2, about 3.0 s left" and texts[2].startswith("second, 2 of 2, about ")
     assert all(text.endswith(" left") for text in texts)
     assert fractions == pytest.approx([0, 1 / 6, 1 / 3, 2 / 3])
+
+
+def test_a_run_that_waits_for_another_session_says_so(bench):
+    bench.view = Recorder()
+
+    def compute(progress: Any) -> str:
+        progress(0, 0)
+        progress(0, 1)
+        return "DONE"
+
+    bench.places["a"] = [Task("only", "key", lambda: ex.Cost(ex.Passes(), 1.0), lambda: None, compute)]
+    run(bench)
+    texts = [text for _, text, _ in bench.view.reports]
+    assert texts == ["only, waits until another session's run gives way", "only, about 1.0 s left"]
+
+
+def test_skip_stops_only_the_task_that_runs(bench):
+    def skip() -> None:
+        if bench.tried.count("second") == 1:
+            import streamlit as st
+
+            asked.skip("a", bench.schedules["a"].key, "key of second")
+            st.rerun()
+
+    bench.add("first", 0.1)
+    bench.add("second", 0.2, during=skip)
+    bench.add("third", 0.3)
+    app = run(bench)
+    assert bench.tried == ["first", "second", "third"]
+    first, second, third = bench.states["a"]
+    assert (first, third) == (Ready("FIRST"), Ready("THIRD")) and second == Pending(ex.Cost(ex.Passes(2), 0.2), stopped=True)
+    app.run()
+    assert bench.tried == ["first", "second", "third"]
+    app = click(app, "run-a")
+    assert bench.tried[3:] == ["second"] and all(isinstance(state, Ready) for state in bench.states["a"])
+
+
+def test_the_bar_offers_skip_where_several_tasks_run_and_skips_what_it_named(bench, monkeypatch):
+    monkeypatch.setattr(Bar, "__exit__", lambda *_: None)  # leave it on the page
+    bench.add("first", 0.1)
+    assert not has(run(bench), "skip-a")
+    bench.results.clear()
+    bench.add("second", 0.2)
+    app = run(bench)
+    bench.results.clear()
+    bench.tried.clear()
+    click(app, "skip-a")  # the second was the last to run
+    assert bench.tried == ["first"] and bench.states["a"][1].stopped
+
+
+def with_draft(bench: Bench, seconds: float = 60.0, of_draft: float = 5.0, **more: Any) -> None:
+    bench.add("whole", seconds, draft=bench.task("draft", of_draft, **more))
+
+
+def test_a_draft_is_offered_beside_the_whole_and_replaced_by_it(bench):
+    with_draft(bench)
+    bench.add("cheap", 2.5)
+    bench.add("also cheap", 2.0)
+    app = run(bench)
+    assert bench.tried == ["also cheap"] and widget(app, "run-a").label == "Count, about 62 s"
+    assert widget(app, "draft-a").label == "Draft, about 7.5 s"
+    app = click(app, "draft-a")
+    assert bench.tried == ["also cheap", "cheap", "draft"] and not has(app, "draft-a")
+    schedule = bench.schedules["a"]
+    assert schedule.drafts == [Ready("DRAFT"), None, None] and isinstance(schedule.states[0], Pending)
+    assert bench.shown[-1] == (0, Ready("DRAFT")) and widget(app, "run-a").label == "Count, about 60 s"
+    app = click(app, "run-a")
+    assert bench.tried[3:] == ["whole"] and bench.states["a"][0] == Ready("WHOLE") and not has(app, "run-a")
+
+
+def test_a_draft_that_is_free_is_the_first_answer(bench):
+    with_draft(bench, of_draft=2.0)
+    app = run(bench)
+    assert bench.tried == ["draft"] and not has(app, "draft-a") and has(app, "run-a")
+    app.run()
+    assert bench.tried == ["draft"]
+
+
+@pytest.mark.parametrize(("of_draft", "more"), [(50.0, {}), (2.0, {"fits": True}), (5.0, {})])
+def test_a_draft_runs_by_itself_only_where_it_is_free_and_is_offered_only_where_it_saves_time(bench, of_draft, more):
+    with_draft(bench, of_draft=of_draft, **more)
+    app = run(bench)
+    assert not bench.tried and has(app, "draft-a") == (of_draft < 50)
+
+
+def test_there_is_no_draft_of_what_is_free_or_known(bench):
+    with_draft(bench, seconds=2.0, of_draft=0.1)
+    run(bench)
+    assert bench.tried == ["whole"]
+
+
+def test_a_skipped_or_stopped_draft_is_offered_again(bench):
+    def press(action: Callable[[], None]) -> Callable[[], None]:
+        def once() -> None:
+            if bench.tried.count("draft") == 1:
+                import streamlit as st
+
+                action()
+                st.rerun()
+        return once
+
+    for action in (lambda: stop(bench), lambda: asked.skip("a", bench.schedules["a"].key, "key of draft")):
+        bench.places.clear()
+        bench.tried.clear()
+        bench.results.clear()
+        with_draft(bench, during=press(action))
+        app = click(run(bench), "draft-a")
+        assert bench.tried == ["draft"] and has(app, "draft-a") and has(app, "run-a")
+        click(app, "draft-a")
+        assert bench.tried == ["draft", "draft"] and bench.schedules["a"].drafts == [Ready("DRAFT")]
 
 
 def test_the_bar_has_a_stop_that_stops_its_own_place(bench, monkeypatch):
