@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explainers.attribution import Attribution, health
+from explainers.attribution import Attribution, health, unmoved
 from explainers.context import Context, RunOptions
 from explainers.contract import Method, RawMap
 from explainers.data.reference import ReferenceSet
@@ -137,11 +137,13 @@ class Question:
         seconds = time.perf_counter() - begin
         context.progress(1, 1)
         note = self.reference_set.note if self.reference_set else ""
+        traces = {output.title: raw.extras[output.name] for output in self.method.auxiliary_outputs
+                  if output.kind == "trace" and output.name in raw.extras}
         return Attribution(
             native=native, method=self.method.key, target=self.target, params=dataclasses.asdict(self.settings), seed=self.seed,
             network=network.name, input_size=network.input_size, signed=self.method.signed and raw.signed,
             reduction=raw.reduction, upsample=self.method.upsample, passes=network.counted() + context.reused, seconds=seconds,
-            flags=health(native) + ((note,) if note else ()), extras=raw.extras)
+            flags=(*(health(native) or unmoved(traces)), *((note,) if note else ())), extras=raw.extras)
 
 
 def ask(network: Classifier, x: Tensor, method: str, *, target: Target | PlainTarget | None = None, seed: int = 0,

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from io import BytesIO
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 import explainers as ex
 from components.compute.method_row import MethodMap
-from components.drawing import colour, curves
+from components.drawing import colour, curves, map_words
 from components.drawing.colour import Display, Shown
 from components.drawing.heatmaps import data_uri
 from components.drawing.numbers import significant
@@ -28,7 +29,6 @@ from explainers.resampling import reduce_channels, resample
 
 MOST_PICTURES = 10
 CHART_HEIGHT = 190
-LINES = ("#0f9184", "#c2710c", "#7d878b", "#8a5fbf")
 FEW_TILES = 3  # that leave room for charts and numbers beside them
 COARSE = 64  # cells: a map with fewer is drawn with sharp edges
 
@@ -84,8 +84,9 @@ def _charts_and_facts(method: ex.Method, there: Sequence[tuple[AuxiliaryOutput, 
             charts.setdefault(output.unit, []).append((output, value))
     places = st.columns([3] * len(charts) + [4] * bool(facts), gap="medium") if charts or facts else []
     for place, (unit, traces) in zip(places, charts.items(), strict=False):
-        place.plotly_chart(_chart(unit, traces), key=f"extras.{method.key}.{unit}", height=CHART_HEIGHT,
-                           config={"displayModeBar": False}, alt=f"{', '.join(output.title for output, _ in traces)} at every step")
+        drawing = _chart(unit, traces)
+        place.plotly_chart(drawing, key=f"extras.{method.key}.{unit}", height=CHART_HEIGHT, config={"displayModeBar": False},
+                           alt=f"{method.title} at every step. {curves.in_words(drawing)}")
     if facts:
         places[-1].html(facts)
 
@@ -140,14 +141,15 @@ def _pictures(output: AuxiliaryOutput, pictures: Sequence[Image.Image], extras: 
 
 def _figure(tile: Tile, on_dark: bool) -> str:
     width, height = tile.size
-    layers = f'<img src="{data_uri(tile.picture)}" alt="">' if tile.picture else ""
+    title = escape(tile.title)
+    layers = f'<img src="{data_uri(tile.picture)}" alt="{"" if tile.shown else title}">' if tile.picture else ""
     below = ""
     if tile.shown:
-        layers += f'<img src="{_overlay(tile.shown, on_dark)}" alt="">'
+        layers += f'<img src="{_overlay(tile.shown, on_dark)}" alt="{title}: {map_words.in_words(tile.shown.values)}">'
         low, high = tile.shown.range
         ends = "".join(f"<span>{significant(value)}</span>" for value in (low, (low + high) / 2, high))
         below = f'<div class="ramp" style="background: {colour.ramp(tile.shown, on_dark)}"></div><div class="ends">{ends}</div>'
-    return (f'<figure class="{"coarse" if min(width, height) < COARSE else ""}"><figcaption>{escape(tile.title)}</figcaption>'
+    return (f'<figure class="{"coarse" if min(width, height) < COARSE else ""}"><figcaption>{title}</figcaption>'
             f'<div class="layers" style="aspect-ratio: {width} / {height}">{layers}</div>{below}<p>{escape(tile.text)}</p></figure>')
 
 
@@ -175,8 +177,8 @@ def _amount(value: float) -> str:
 def _chart(unit: str, traces: Sequence[tuple[AuxiliaryOutput, Any]]) -> dict[str, Any]:
     """Lines over the steps, as plotly's plain dictionaries."""
     lines = [{"type": "scatter", "mode": "lines" if len(values) > 12 else "lines+markers", "name": output.title, "y": list(values),
-              "line": {"color": shade, "width": 2}, "hovertemplate": "%{y:.4~g}"}
-             for (output, values), shade in zip(traces, LINES, strict=False)]
+              "line": {"color": shade, "width": 2, "dash": dash}, "hovertemplate": "%{y:.4~g}"}
+             for (output, values), shade, dash in zip(traces, curves.PALETTE, cycle(curves.DASHES), strict=False)]
     many = len(traces) > 1
     layout = curves.steps_layout("step", unit, max(len(values) for _, values in traces) - 1)
     layout["yaxis"] |= {"nticks": 5, "zeroline": True}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from components.compare.evidence import Findings
 from components.compute.method_row import MethodMap
 from components.drawing import downloads, publication
 from components.drawing.colour import Display, prepare
@@ -16,14 +17,15 @@ from components.drawing.downloads import Answer
 from components.state.workspace import Workspace
 
 
-def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display) -> None:
-    """A row of download buttons for the maps that are there."""
+def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display, findings: Findings) -> None:
+    """A row of download buttons for the maps that are there. findings: the line of evidence under them."""
     answers = [entry.answer for entry in maps if entry.answer]
     if not answers:
         return
     seen = workspace.input.seen
     caption = f"{workspace.network.title}, maps for {workspace.target_words}"
     facts = downloads.settings(workspace, answers, display)
+    facts["evidence"] = {method: {check: finding.words for check, finding in checks.items()} for method, checks in findings.items()}
 
     def picture(kind: str) -> bytes:
         shown = prepare([(attribution.heatmap(), attribution.signed) for _, attribution in answers], display)
@@ -37,7 +39,7 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display) -> N
          "For each method the map as computed (native) and at the input's resolution (heatmap), float32, signed; "
          "and its auxiliary outputs: parts, masks, traces."),
         ("Settings (JSON)", "json", "application/json", lambda: downloads.json_of(facts),
-         "Network, picture, target, seed, every parameter, and what it cost."),
+         "Network, picture, target, seed, every parameter, what it cost, and the evidence."),
     ), f"{workspace.picture.name}-{workspace.network.name}")
 
 

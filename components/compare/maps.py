@@ -24,10 +24,19 @@ def draw(workspace: Workspace, row: MethodRow, display: Display) -> tuple[Method
     maps = row.run(grid, grid.finished)
     grid.fold()
     with figure_place.container():
-        alt = f"Attribution maps of {workspace.picture.title} for {workspace.target_words} by " + ", ".join(
-            entry.method.title for entry in maps)
-        heatmaps.draw(workspace.input.seen, _panels(workspace, row, maps, display), display, alt)
+        heatmaps.draw(workspace.input.seen, _panels(workspace, row, maps, display), display, description(workspace, maps))
     return maps
+
+
+def description(workspace: Workspace, maps: Sequence[MethodMap]) -> str:
+    """What the figure shows, and what is wrong with a map or why there is none; the numbers of the maps are added to it."""
+    sentences = [f"Attribution maps of {workspace.picture.title} for {workspace.target_words} by "
+                 + ", ".join(entry.method.title for entry in maps)]
+    for entry in maps:
+        flags = entry.attribution.flags if entry.attribution else (entry.reason.rstrip(".") or "no map yet",)
+        if flags:
+            sentences.append(f"{entry.method.title}: {'; '.join(flags)}")
+    return ". ".join(sentences)
 
 
 def _panels(workspace: Workspace, row: MethodRow, maps: Sequence[MethodMap], display: Display) -> list[heatmaps.Panel]:
@@ -37,15 +46,16 @@ def _panels(workspace: Workspace, row: MethodRow, maps: Sequence[MethodMap], dis
     panels = [heatmaps.Panel("What the network sees", lines=(workspace.network.title,))]
     for entry in maps:
         if not entry.answer:
-            waits = ("Stopped." if row.schedule.stopped else "Waits for Explain.",)
-            panels.append(heatmaps.Panel(entry.method.title, lines=() if entry.reason else waits,
+            waits = ("Stopped." if entry.stopped else "Waits for Explain.",)
+            panels.append(heatmaps.Panel(entry.method.title, short=entry.method.short_title, lines=() if entry.reason else waits,
                                          warnings=(entry.reason,) if entry.reason else (), pending=True))
             continue
         question, attribution = entry.answer
         cost = f"{passes_in_words(attribution.passes)}, {seconds_in_words(attribution.seconds)}"
+        draft = (f"draft: {entry.draft}",) if entry.draft else ()
         panels.append(heatmaps.Panel(
-            entry.method.title, shown[entry.method.key],
-            lines=(f"for {attribution.target.words(workspace.network.categories)}", cost, *_fitted_on(entry)),
+            entry.method.title, shown[entry.method.key], short=entry.method.short_title,
+            lines=(*draft, f"for {attribution.target.words(workspace.network.categories)}", cost, *_fitted_on(entry)),
             warnings=attribution.flags))
     return panels
 
@@ -55,5 +65,5 @@ def _fitted_on(entry: MethodMap) -> tuple[str, ...]:
     reference = entry.question.reference_set if entry.question else None
     if reference is None or reference.note or entry.attribution is None:
         return ()
-    wanted = entry.attribution.params.get("images", reference.size)
-    return (f"fitted on {reference.title}" if wanted >= reference.size else f"fitted on {wanted} of {reference.title}",)
+    used = reference.count(entry.attribution.params.get("images", reference.size))
+    return (f"fitted on {reference.title}" if used == reference.size else f"fitted on {used} of {reference.title}",)

@@ -11,6 +11,7 @@ import streamlit as st
 
 import explainers as ex
 from components.state.model_input import ModelInput, Picture
+from explainers.attribution import Standing
 from explainers.data.reference import ReferenceSet
 
 LARGEST_SEED = 2**31 - 1
@@ -38,13 +39,23 @@ class Workspace:
 
     @property
     def sentence(self) -> str:
-        """What the maps show, in one sentence; it says so where they explain a contrast."""
+        """What the maps show; it says so where they explain a contrast, or a class that the network does not see."""
         names = self.network.categories
         first = names[self.target.first]
         if self.target.contrast is None:
-            return f"How much each pixel counts for {first} (its logit)."
+            return f"How much each pixel counts for {first} (its logit).{self._standing}"
         other = names[self.target.contrast]
-        return f"What speaks for {first} rather than {other}: logit({first}) \u2212 logit({other})."
+        return f"What speaks for {first} rather than {other}: logit({first}) \u2212 logit({other}).{self._standing}"
+
+    @property
+    def _standing(self) -> str:
+        """A sentence on an explained class that is improbable or not the first choice; else empty."""
+        standing = Standing.of(self.target.first, self.input.probabilities)
+        if not standing.is_doubtful:
+            return ""
+        probability = f"{100 * standing.probability:.1f} %" if standing.probability >= 0.0005 else "less than 0.1 %"
+        rank = "its first choice" if standing.rank == 1 else f"rank {standing.rank}"
+        return f" The network gives {self.network.categories[self.target.first]} {probability}: {rank} of {standing.classes} classes."
 
     def question(self, method: ex.Method, params: Mapping[str, Any]) -> ex.Question:
         """The question to one method with these settings. Raises ExplainerError for settings outside their range."""
