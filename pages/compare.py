@@ -1,16 +1,20 @@
 """Where did it look? The chosen methods' maps of one picture, side by side."""
 
-from components.compare import auxiliary, exports, maps, overview
+from components.compare import auxiliary, evidence, exports, maps, overview
 from components.compute import method_row
 from components.drawing import display_controls
 from components.shell import frame
 
+ABOUT = ("See which parts of a picture make an image classifier answer as it does, as heatmaps (attribution maps) of many methods, "
+         "and test which of them to believe: for researchers, speakers and domain experts, and all on this machine.")
+
 workspace = frame.enter()
-frame.heading("Where did it look?", workspace.sentence if workspace else "")
+frame.heading("Where did it look?", workspace.sentence if workspace else "", ABOUT)
 workspace = frame.need_network(workspace)
 overview.draw(workspace)
-row = method_row.draw(workspace)
+row = method_row.draw(workspace, with_drafts=True)
 display = display_controls.draw()
 answered = maps.draw(workspace, row, display)
-exports.draw(workspace, answered, display)
+findings = evidence.draw(workspace, answered)
+exports.draw(workspace, answered, display, findings)
 auxiliary.draw(workspace, answered, display)

@@ -7,5 +7,5 @@ from components.shell import frame
 workspace = frame.enter()
 frame.heading("Does the network agree?", "A map says which pixels count. Here the network is shown those pixels, and denied them.")
 workspace = frame.need_network(workspace)
-row = method_row.draw(workspace, with_controls=True)
+row = method_row.draw(workspace, with_controls=True, with_drafts=True)
 measurements.draw(workspace, row.run())

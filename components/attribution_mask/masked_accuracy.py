@@ -14,7 +14,7 @@ from components.attribution_mask import labelled_uploads, recursive_masking
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, measurement_task
 from components.drawing import curves
-from components.drawing.heatmaps import MUTED
+from components.drawing.theme import GUIDE
 from components.state.engine import network as shared_network
 from components.state.last_result import holds, last
 from components.state.workspace import Workspace
@@ -70,8 +70,9 @@ def draw(workspace: Workspace) -> None:
             "the number can pass the plain accuracy and reach 100 %. Compare only base methods, or networks, with one another.")
     with st.container(key="accuracy-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
         bases, iterations = recursive_masking.bases_and_iterations()
+        drawn = workspace.network.training_data in ("scenes", "digits")
         source = st.segmented_control(
-            "Labelled set", (SCENES, OWN), default=SCENES, required=True, key="labelled", bind="query-params",
+            "Labelled set", (SCENES, OWN), default=SCENES if drawn else OWN, required=True, key="labelled", bind="query-params",
             help="Scenes are drawn from the seed, and their classes are known. Your own pictures need their class in the file's "
                  "name.")
         noise = st.slider(
@@ -106,6 +107,9 @@ def _scenes(workspace: Workspace) -> Pictures:
 def _own(workspace: Workspace) -> Pictures | None:
     labelled = labelled_uploads.draw(workspace.network)
     if labelled is None:
+        if workspace.network.training_data == "photographs":
+            st.caption("Photographs cannot be drawn afresh as scenes can: upload some of yours, ten or more, each with its class at "
+                       "the beginning of the file's name, as 285_cat.jpg or Egyptian cat 1.jpg.")
         return None
     st.caption(f"{labelled.title}, {len(set(labelled.labels.tolist()))} classes, on {workspace.network.title}.")
     return Pictures(labelled.identity, len(labelled), lambda progress: labelled)
@@ -150,7 +154,7 @@ def _after_drawing(task: Task, pictures: Pictures) -> Task:
             progress(round(1000 * seconds), round(1000 * (drawing + measuring)), None)
 
         pictures.load(lambda done, total, _: report(drawing * done / total))
-        return task.compute(lambda done, total, _: report(drawing + measuring * done / total))
+        return task.compute(lambda done, total, _: report(drawing + measuring * done / max(total, 1)))  # 0: it waits
 
     return replace(task, cost=lambda: task.cost() + ex.Cost(ex.Passes(), drawing), compute=compute)
 
@@ -164,8 +168,9 @@ def _show(ready: Sequence[Curve]) -> None:
         network = group[0].network
         with place:
             st.markdown(f"**{network.title}**")
-            st.plotly_chart(_chart(group), key=f"accuracy-{network.name}", height=HEIGHT, config={"displayModeBar": False},
-                            alt=f"Masked input accuracy of {network.title} after each mask")
+            drawing = _chart(group)
+            st.plotly_chart(drawing, key=f"accuracy-{network.name}", height=HEIGHT, config={"displayModeBar": False},
+                            alt=f"Masked input accuracy of {network.title} after each mask. {curves.in_words(drawing)}")
             st.html(f"<p class='quiet'>{_verdict(group)}</p>")
     with st.expander("The numbers"):
         rows = [{"Network": curve.network.title, "Base method": curve.title,
@@ -183,11 +188,12 @@ def _verdict(group: Sequence[Curve]) -> str:
 def _chart(group: Sequence[Curve]) -> dict[str, Any]:
     traces = [{
         "type": "scatter", "mode": "lines+markers", "name": curve.title, "y": [100 * value for value in curve.accuracy],
-        "line": {"color": recursive_masking.COLOURS[curve.base], "width": 2.5}, "marker": {"size": 5}, "hovertemplate": "%{y:.1f} %"}
+        "line": {"color": curves.style(curve.base).colour, "width": 2.5, "dash": curves.style(curve.base).dash},
+        "marker": curves.style(curve.base).marker, "hovertemplate": "%{y:.1f} %"}
         for curve in group]
     layout = curves.steps_layout("masks", "true label is first choice, %", len(group[0].accuracy) - 1)
     layout["yaxis"]["range"] = [-3, 103]
     plain = 100 * group[0].accuracy[0]
     layout["shapes"] = [{"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": plain, "y1": plain, "layer": "below",
-                         "line": {"color": MUTED, "width": 1, "dash": "dot"}}]
+                         "line": {"color": GUIDE, "width": 1, "dash": "dot"}}]
     return {"data": traces, "layout": layout}

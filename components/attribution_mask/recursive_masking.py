@@ -12,21 +12,18 @@ import streamlit as st
 from PIL import Image
 
 import explainers as ex
-from components.attribution_mask import revealing
-from components.attribution_mask.revealing import first_class, image, target_percent, unbroken
+from components.compute import revealing
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, map_task
 from components.drawing import curves
-from components.drawing.heatmaps import MUTED
+from components.drawing.masked import first_class, image, target_percent, unbroken
 from components.drawing.numbers import percent, significant
+from components.drawing.theme import GUIDE
 from components.state.workspace import Workspace
 from explainers.methods.attribution_mask import masked_view
 
 METHOD = "attribution_mask"
 PLACE = "masking"
-COLOURS = dict(zip(  # of the base methods, on both of the page's charts
-    ("gradient_x_sign", "gradient_x_input", "positive_gradient_x_input", "guided_backprop", "integrated_gradients"),
-    ("#0f9184", "#c2710c", "#8a5fbf", "#4f86c6", "#7d878b"), strict=True))
 MOST_ITERATIONS = 30
 CHART_HEIGHT = 290
 
@@ -111,8 +108,9 @@ def _scrub(workspace: Workspace, ready: Sequence[Masked], iterations: int, blank
     overview, tiles = st.columns([5, 9], gap="medium")
     with overview:
         st.container(key="masking-picture").html(_picture(workspace, blank))
-        st.plotly_chart(_lines(workspace, ready, shown.lower(), step), key="masking-lines", height=CHART_HEIGHT,
-                        config={"displayModeBar": False}, alt=f"{shown} of {workspace.target_words} after each mask")
+        drawing = _lines(workspace, ready, shown.lower(), step)
+        st.plotly_chart(drawing, key="masking-lines", height=CHART_HEIGHT, config={"displayModeBar": False},
+                        alt=f"{shown} of {workspace.target_words} after each mask. {curves.in_words(drawing)}")
     columns = "".join(_tile(workspace, masked, step, stretched) for masked in ready)
     tiles.container(key="masking-tiles").html(f'<div class="masking">{columns}</div>')
     text = (f"{_verdict(workspace, ready, iterations)} Crosses: another class comes first. Masks dim the picture, which "
@@ -129,7 +127,7 @@ def _picture(workspace: Workspace, blank: np.ndarray) -> str:
     even = float(blank.max()) - float(blank.min()) < 1e-6  # without biases a blank picture says nothing
     text = "all classes alike" if even else f"{escape(names[first])} {unbroken(percent(float(blank[first])))}"
     return (f'<div class="unmasked">{image(shown.seen, "What the network sees")}'
-            f"<ol><p>The whole picture</p>{rows}<p>Blank: {text}</p></ol></div>")
+            f"<div><p>The whole picture</p><ol>{rows}</ol><p>Blank: {text}</p></div></div>")
 
 
 def _tile(workspace: Workspace, masked: Masked, step: int, stretched: bool) -> str:
@@ -138,7 +136,7 @@ def _tile(workspace: Workspace, masked: Masked, step: int, stretched: bool) -> s
     left = workspace.network.preprocessing.picture(view.picture)
     grey = Image.fromarray((view.mask * 255).clip(0, 255).astype(np.uint8))
     first, probability = masked.attribution.extras["prediction"][step], masked.number("prediction_probability", step)
-    return (f'<figure style="--line: {COLOURS[masked.base]}"><figcaption>{escape(masked.title)}</figcaption>'
+    return (f'<figure style="--line: {curves.style(masked.base).colour}"><figcaption>{escape(masked.title)}</figcaption>'
             f"{image(left, f'What {step} masks leave')}{image(grey, f'The product of {step} masks')}"
             f'<div class="reading"><b>{target_percent(workspace, masked.number("probability", step))}</b>'
             f"<span>logit {significant(masked.number('logit', step))}</span></div>"
@@ -176,14 +174,14 @@ def _lines(workspace: Workspace, ready: Sequence[Masked], name: str, step: int) 
     traces = [{
         "type": "scatter", "mode": "lines+markers", "name": masked.title,
         "y": [factor * value for value in masked.attribution.extras[name]],
-        "line": {"color": COLOURS[masked.base], "width": 2.5, "dash": "dot" if masked.base == "integrated_gradients" else "solid"},
+        "line": {"color": curves.style(masked.base).colour, "width": 2.5, "dash": curves.style(masked.base).dash},
         "marker": {"size": 7, "symbol": ["circle" if first == target.first else "x"
                                          for first in masked.attribution.extras["prediction"]]},
         "hovertemplate": f"%{{y:.1f}} {unit}" if probability else "%{y:.4~g}"} for masked in ready]
     layout = curves.steps_layout("masks", what if target.contrast is None else f"difference of {what}", len(traces[0]["y"]) - 1)
     layout["showlegend"] = False  # the tiles show the colours
     layout["shapes"] = [{"type": "line", "x0": step, "x1": step, "y0": 0, "y1": 1, "yref": "paper", "layer": "below",
-                         "line": {"color": MUTED, "width": 1.5, "dash": "dot"}}]
+                         "line": {"color": GUIDE, "width": 1.5, "dash": "dot"}}]
     if probability:
         lowest = min(min(trace["y"]) for trace in traces)
         layout["yaxis"]["range"] = [min(-3, lowest - 3), 103]

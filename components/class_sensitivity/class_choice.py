@@ -11,6 +11,7 @@ import streamlit as st
 import explainers as ex
 from components.compute import method_row, parameter_widgets
 from components.compute.method_row import MethodMap
+from components.state.objects import likely_classes
 from components.state.workspace import Workspace, class_labels
 
 MOST = 6
@@ -62,9 +63,9 @@ def _with_settings(workspace: Workspace, method: ex.Method) -> MethodMap:
 
 
 def _classes(workspace: Workspace) -> tuple[int, ...]:
-    """The chosen classes; where there are none, or only one, filled up to two by ``likely``."""
+    """The chosen classes; where there are none, or only one, filled up to two by ``likely_classes``."""
     labels = class_labels(workspace.network.categories)
-    filled = likely(workspace)
+    filled = likely_classes(workspace)
     chosen = st.multiselect(
         "Classes", labels, key="held_against", bind="query-params", max_selections=MOST, width=560,
         placeholder=f"{labels[filled[0]]} and {labels[filled[1]]}; type to choose others",
@@ -73,16 +74,6 @@ def _classes(workspace: Workspace) -> tuple[int, ...]:
     classes = [labels.index(name) for name in chosen]
     classes += [index for index in filled if index not in classes][:max(0, 2 - len(classes))]
     return tuple(classes)
-
-
-def likely(workspace: Workspace) -> list[int]:
-    """Classes worth comparing, the best first: those of the sidebar, the sample's objects, the likeliest."""
-    names = workspace.network.categories
-    sample = next((sample for sample in ex.samples() if sample.name == workspace.picture.name), None)
-    objects = [names.index(label) for label in sample.labels if label in names] if sample and len(sample.labels) > 1 else []
-    target, ranked = workspace.target, workspace.input.ranked
-    in_sidebar = target.classes if target.contrast is not None or target.first != ranked[0] else ()
-    return list(dict.fromkeys([*in_sidebar, *objects, *ranked[:3]]))
 
 
 def _pair(workspace: Workspace, classes: Sequence[int]) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from components.class_sensitivity.class_choice import Choice
 from components.compute.method_row import MethodMap
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, State, Task, map_task, refused
+from components.state import evidence
 from components.state.engine import engine
 from components.state.workspace import Workspace
 from explainers.metrics.class_sensitivity import ClassSensitivity
@@ -72,6 +73,7 @@ class ClassMaps:
         if method_map.question is not None and all(isinstance(state, Ready) for state in states[:-1]):
             question = replace(method_map.question, target=targets[0])  # whatever the sidebar's class is, the result is the same
             distances = engine().measure(ex.judge("class_sensitivity", question, classes=self.choice.classes))
+            evidence.record_classes(question, distances, self.choice.pair)
         return ClassRow(method_map.method, targets, states, distances)
 
     def run(self, show: Callable[[int, ClassRow], None]) -> list[ClassRow]:

@@ -16,6 +16,7 @@ from components.compute.method_row import MethodMap
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, refused
 from components.drawing.numbers import fixed
+from components.state import pool
 from components.state.engine import engine
 from components.state.last_result import last
 from components.state.workspace import Workspace
@@ -78,14 +79,15 @@ def _images(workspace: Workspace) -> ImageSet | None:
                             lambda progress: scenes_pairs(network, count, seed, progress))
         return ImageSet(f"{count} fresh digits, each explained for its two likeliest classes", f"digits {count} {seed}", count,
                         lambda progress: digits_pairs(network, count, seed))
-    uploads = list(st.session_state.get("uploads", {}).values())
+    uploads = pool.uploads(pool.EXPLAIN)
     if len(uploads) < 2:
-        st.caption("For this network the set is made of your own pictures: upload two or more in the sidebar. Each is explained for "
-                   "its two likeliest classes.")
+        why = "Photographs cannot be drawn afresh as scenes can. " if network.training_data == "photographs" else ""
+        st.caption(f"{why}For this network the set is made of your own pictures: upload two or more in the sidebar. Each is explained "
+                   "for its two likeliest classes.")
         return None
     return ImageSet(f"your {len(uploads)} pictures, each explained for its two likeliest classes",
-                    f"pictures {sorted(picture.digest for picture in uploads)}", len(uploads),
-                    lambda progress: pictures_pairs(network, [picture.image for picture in uploads]))
+                    f"pictures {sorted(upload.digest for upload in uploads)}", len(uploads),
+                    lambda progress: pictures_pairs(network, [upload.read().image for upload in uploads]))
 
 
 def _task(workspace: Workspace, images: ImageSet, method_map: MethodMap) -> Task:
@@ -115,7 +117,7 @@ def _measured(workspace: Workspace, images: ImageSet, question: ex.Question, pro
                  lambda: images.load(lambda *_: report(progress, 0, 1)))
 
     def explain(x: Any, target: ex.Target, inner: Progress | None) -> ex.Attribution:
-        return replace(question, x=x, target=target).run(RunOptions(inner, fits=engine().cache))
+        return replace(question, x=x, target=target).run(RunOptions(inner, fits=engine().cache.unrecorded))
 
     classes = [tuple(map(ex.Target.of, two)) for two in pairs.classes]
     return metric.measure_set(explain, pairs.images, classes, progress)

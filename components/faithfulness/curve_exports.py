@@ -7,22 +7,24 @@ from io import BytesIO
 from typing import Any
 
 from components.drawing import downloads
-from components.drawing.curves import Panel
+from components.drawing.curves import MOST_MARKS, Panel
 from components.drawing.publication import DPI
-from components.faithfulness.map_curves import SCORES, MapCurves
+from components.faithfulness.map_curves import SCORES, MapCurves, so_far
 from components.faithfulness.scrub import panels
 from components.state.workspace import Workspace
-from explainers.metrics.protocols import Params
 
-DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}  # matplotlib's names of plotly's dashes and marks
+MARKS = {"circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "x": "X", "cross": "P", "star": "*", "hexagon": "h"}
 
 
-def draw(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) -> None:
+def draw(workspace: Workspace, measured: Sequence[MapCurves]) -> None:
     """A row of download buttons; each file is made when it is asked for."""
+    settings, steps = measured[0].settings, so_far(measured)
     name = f"{workspace.picture.name}-{workspace.network.name}-{settings.protocol}"
     caption = f"{workspace.network.title}, {workspace.target_words}, {settings.rules.title} protocol"
-    facts = all_settings(workspace, measured, settings)
-    shown, contrast = panels(measured, settings), workspace.target.contrast is not None
+    caption += f", coarse: {steps}" if steps else ""
+    facts = all_settings(workspace, measured)
+    shown, contrast = panels(measured), workspace.target.contrast is not None
     files = (
         ("Figure (PNG)", "png", "image/png", lambda: figure(shown, caption, contrast, "png"), "Both curves, 300 dots per inch."),
         ("Figure (SVG)", "svg", "image/svg+xml", lambda: figure(shown, caption, contrast, "svg"), "The same figure, scalable."),
@@ -33,12 +35,14 @@ def draw(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) 
     downloads.buttons(files, name, "curve-download")
 
 
-def all_settings(workspace: Workspace, measured: Sequence[MapCurves], settings: Params) -> dict[str, Any]:
-    """The numbers, and everything that decides them, as plain JSON."""
+def all_settings(workspace: Workspace, measured: Sequence[MapCurves]) -> dict[str, Any]:
+    """The numbers, and everything that decides them, as plain JSON. Every map says how many of its steps were measured."""
+    settings = measured[0].settings
     numbers = {
         map_curves.key: {
             **{name: score.of(map_curves.result) for name, score in SCORES.items()},
             "cim": map_curves.result.cim, "cells": list(map_curves.result.cells), "cells_a_step": map_curves.result.step,
+            "steps": map_curves.steps, "all_steps": map_curves.all_steps,
             "forward": map_curves.result.passes.forward}
         for map_curves in measured}
     insertion, deletion = settings.baselines
@@ -48,11 +52,12 @@ def all_settings(workspace: Workspace, measured: Sequence[MapCurves], settings: 
 
 
 def points(measured: Sequence[MapCurves]) -> bytes:
-    """The curves as CSV: columns method, curve, fraction, probability."""
-    lines = [("method", "curve", "fraction", "probability")]
+    """The curves as CSV: a line a point. ``steps`` of ``all_steps`` were measured: fewer where the curve is coarse so far."""
+    lines: list[tuple[Any, ...]] = [("method", "curve", "fraction", "probability", "steps", "all_steps")]
     for map_curves in measured:
         for curve in ("insertion", "deletion"):
-            lines += [(map_curves.key, curve, downloads.cell(fraction), downloads.cell(value))
+            lines += [(map_curves.key, curve, downloads.cell(fraction), downloads.cell(value), map_curves.steps,
+                       map_curves.all_steps)
                       for fraction, value in zip(map_curves.result.fractions, getattr(map_curves.result, curve), strict=True)]
     return downloads.csv_of(lines)
 
@@ -65,8 +70,10 @@ def figure(shown: Sequence[Panel], caption: str, contrast: bool, kind: str) -> b
     axes = drawing.subplots(1, len(shown), sharey=True)
     for axis, panel in zip(axes, shown, strict=True):
         for curve in panel.curves:
-            axis.plot(curve.x, curve.y, DASHES[curve.style.dash], color=curve.style.colour, linewidth=0.6 * curve.style.width,
-                      label=curve.name)
+            style, mark = curve.style, MARKS[curve.style.mark.removesuffix("-open")]
+            axis.plot(curve.x, curve.y, DASHES[style.dash], color=style.colour, linewidth=0.6 * style.width, marker=mark, markersize=3,
+                      markevery=max(1, len(curve.x) // MOST_MARKS), label=curve.name,
+                      markerfacecolor="white" if style.mark.endswith("-open") else style.colour)
         axis.set_title(f"{panel.title} ({panel.better[:-2]})", fontsize=8, loc="left")
         axis.set_xlabel(panel.across, fontsize=7)
         axis.set_xlim(0, 1)

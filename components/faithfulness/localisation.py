@@ -82,7 +82,7 @@ def _picture(workspace: Workspace, region: Region, rows: Sequence[Row]) -> None:
     st.plotly_chart(figure, key=PICTURE, on_select=taken, selection_mode=("box", "lasso"), width=SIDE, height=SIDE + 34,
                     config={"displaylogo": False, "displayModeBar": True, "modeBarButtons": [["select2d", "lasso2d"]]},
                     alt=f"The picture with the region: {region.name}")
-    st.caption("Drag on the picture to draw a box, or an outline with the lasso. Dots: each map's highest pixel.")
+    st.caption("Drag on the picture to draw a box, or an outline with the lasso. Marks: each map's highest pixel.")
 
 
 def _image(seen: Image.Image, region: Region) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _peaks(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "unselected": {"marker": {"opacity": 1}}}
     return [{**same, "x": [result.highest[1]], "y": [result.highest[0]], "hovertemplate": f"{escape(method.title)}<extra></extra>",
              "marker": {"size": 8 if method.is_control else 11, "color": style[method.key].colour,
-                        "line": {"width": 2, "color": "#ffffff"}}}
+                        "symbol": style[method.key].mark.removesuffix("-open"), "line": {"width": 2, "color": "#ffffff"}}}
             for method, result in reversed(rows)]
 
 
@@ -125,7 +125,7 @@ def _table(rows: Sequence[Row]) -> str:
     style = curves.styles([method.key for method, _ in rows])
     head = "".join(f'<th title="{escape(words)}">{escape(title)}</th>' for title, words in COLUMNS.values())
     lines = [
-        f'<tr{" class=control" if method.is_control else ""}><td><i style="background:{style[method.key].colour}"></i>'
+        f'<tr{" class=control" if method.is_control else ""}><td>{curves.swatch(style[method.key])}'
         f"{escape(method.title)}</td>"
         + "".join(_cell(getattr(result, name), getattr(result.chance, name), name.startswith("pointing")) for name in COLUMNS)
         + "</tr>" for method, result in rows]

@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import explainers as ex
 from components.compute.task import Task, measurement_task
 from components.drawing import curves
 from components.drawing.curves import Style
 from components.drawing.downloads import Answer
+from components.state import evidence
 from explainers.metrics import insertion_deletion as metric
 from explainers.metrics.protocols import Params
 
 SCORES = {score.name: score for score in metric.METRIC.scores}
-AUCS = SCORES["insertion_auc"], SCORES["deletion_auc"]
+AUCS = metric.AUCS
 ARROWS = {"higher": "\u2191", "lower": "\u2193"}
+
+
+COARSE_ERROR = 0.3  # of an AUC, over the number of steps: at most 0.037 with 7 steps and 0.023 with 14, over 3 maps of 3 photographs
+
+Measured = tuple[metric.InsertionDeletion, Params]
+"""A result, and the settings by which it was measured."""
 
 
 @dataclass(frozen=True)
 class MapCurves:
-    """One map with its curves and how they are drawn."""
+    """One map with its curves, how they are drawn, and the settings by which they were measured."""
 
     question: ex.Question
     attribution: ex.Attribution
     style: Style
     result: metric.InsertionDeletion
+    settings: Params
+
+    @property
+    def steps(self) -> int:
+        """How many steps the curves have."""
+        return len(self.result.fractions) - 1
+
+    @property
+    def all_steps(self) -> int:
+        """How many steps they have without the limit of a coarse measurement."""
+        return replace(self.settings, most_steps=None).steps(self.result.cells)
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the curves have fewer steps for now than they will have."""
+        return self.settings.most_steps is not None and self.steps < self.all_steps
+
+    @property
+    def error(self) -> float:
+        """How far the AUCs of coarse curves may be from those of the finest; 0 where the curves are not coarse."""
+        return COARSE_ERROR / self.steps if self.coarse else 0.0
 
     @property
     def answer(self) -> Answer:
@@ -58,11 +86,23 @@ def task(answers: Sequence[Answer], settings: Params, label: str) -> Task:
     return measurement_task(measurements(answers, settings), label)
 
 
-def paired(answers: Sequence[Answer], results: Sequence[metric.InsertionDeletion | None]) -> list[MapCurves]:
-    """The maps that have a result, with their styles. ``results`` are in the order of ``answers``."""
+def paired(answers: Sequence[Answer], measured: Sequence[Measured | None]) -> list[MapCurves]:
+    """The maps that were measured, with their styles. ``measured`` is in the order of ``answers``."""
     style = curves.styles([question.method.key for question, _ in answers])
-    return [MapCurves(question, attribution, style[question.method.key], result)
-            for (question, attribution), result in zip(answers, results, strict=True) if result is not None]
+    return [MapCurves(question, attribution, style[question.method.key], *result_and_settings)
+            for (question, attribution), result_and_settings in zip(answers, measured, strict=True) if result_and_settings]
+
+
+def record(measured: Sequence[MapCurves]) -> None:
+    """Keep what the curves say of each map beside the controls, for the line of evidence below it on the compare page."""
+    for settings in dict.fromkeys(judged.settings for judged in measured):
+        evidence.record_curves([(judged.question, judged.result) for judged in measured if judged.settings == settings], settings)
+
+
+def so_far(measured: Sequence[MapCurves]) -> str:
+    """How coarse the curves are for now, in words: "8 of 224 steps"; empty where none is coarse."""
+    counts = dict.fromkeys(f"{map_curves.steps} of {map_curves.all_steps} steps" for map_curves in measured if map_curves.coarse)
+    return " or ".join(counts)
 
 
 def better_in_words(score: ex.Score) -> str:

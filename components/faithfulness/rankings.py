@@ -7,9 +7,10 @@ from html import escape
 
 import streamlit as st
 
+from components.drawing import curves
 from components.drawing.numbers import fixed
-from components.faithfulness.map_curves import ARROWS, AUCS, SCORES, MapCurves
-from explainers.metrics.protocols import Params
+from components.faithfulness.map_curves import ARROWS, SCORES, MapCurves
+from explainers.metrics import insertion_deletion as metric
 
 CHANCE = "random"  # the control that every method must beat
 SIGNS = ("A sign is not always evidence: a gradient's says whether a pixel should be brighter. For such maps, order by magnitudes "
@@ -17,25 +18,35 @@ SIGNS = ("A sign is not always evidence: a gradient's says whether a pixel shoul
 BEST: dict[str, Callable[[list[float]], float]] = {"higher": max, "lower": min}
 
 
-def verdict(measured: Sequence[MapCurves], settings: Params) -> None:
+def verdict(measured: Sequence[MapCurves]) -> None:
     """Name every method that does not beat the random control, and every map that has something wrong with it."""
     lines = complaints(measured)
-    if settings.order_by == "value" and any(
-            map_curves.attribution.signed and _behind(map_curves, measured) for map_curves in measured):
+    if any(map_curves.settings.order_by == "value" and map_curves.attribution.signed and _behind(map_curves, measured)
+           for map_curves in measured):
         lines.append(SIGNS)
     methods = [map_curves for map_curves in measured if not map_curves.is_control]
+    unsure = [map_curves.title for map_curves in methods if _too_close(map_curves, measured)]
+    if unsure:
+        lines.append(f"Coarse curves cannot tell yet whether {listed(unsure)} beat{'s' if len(unsure) == 1 else ''} the random "
+                     "control: the numbers are too close.")
     if lines:
         warn(lines)
     elif methods:
         who = "Every method beats" if len(methods) > 1 else f"{methods[0].title} beats"
         with st.container(key="verdict"):
-            st.html(f'<p class="verdict">{escape(who)} the random control on this picture, by insertion and by deletion.</p>')
+            st.html(f'<p class="verdict">{escape(who)} the random control on this picture, by insertion and by deletion'
+                    f"{', by coarse curves so far' if any(map_curves.coarse for map_curves in measured) else ''}.</p>")
 
 
 def warn(lines: Sequence[str]) -> None:
     """Sentences with the mark of a warning: what a person must know before trusting the numbers."""
     with st.container(key="verdict"):
         st.html('<div class="verdict warned">' + "".join(f"<p>{escape(line)}</p>" for line in lines) + "</div>")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def complaints(measured: Sequence[MapCurves]) -> list[str]:
@@ -52,17 +63,28 @@ def complaints(measured: Sequence[MapCurves]) -> list[str]:
 
 
 def _behind(map_curves: MapCurves, measured: Sequence[MapCurves]) -> list[str]:
-    """Where a method is no better than chance, in words; nothing for a control, or where chance was not measured."""
-    chance = next((other.result for other in measured if other.key == CHANCE), None)
-    if map_curves.is_control or chance is None:
+    """Where a method is no better than chance, in words; nothing for a control, or where that cannot be told."""
+    chance = _chance(map_curves, measured)
+    if chance is None:
         return []
     worse = []
-    for score in AUCS:
-        own, random = score.of(map_curves.result), score.of(chance)
-        if own <= random if score.better == "higher" else own >= random:
+    for score in metric.not_better(map_curves.result, chance):
+        own, random = (score.of(result) for result in (map_curves.result, chance))
+        if abs(own - random) >= map_curves.error:
             side = "above" if score.better == "higher" else "below"
             worse.append(f"its {score.title[0].lower()}{score.title[1:]}, {fixed(own, 2)}, is not {side} {fixed(random, 2)}")
     return worse
+
+
+def _too_close(map_curves: MapCurves, measured: Sequence[MapCurves]) -> bool:
+    """Whether an AUC of a method's coarse curves is too close to that of the random control to tell which is better."""
+    chance = _chance(map_curves, measured)
+    return chance is not None and any(abs(score.of(map_curves.result) - score.of(chance)) < map_curves.error for score in metric.AUCS)
+
+
+def _chance(map_curves: MapCurves, measured: Sequence[MapCurves]) -> metric.InsertionDeletion | None:
+    """The random control's result, for a method; None for a control, or where it is not measured."""
+    return None if map_curves.is_control else next((other.result for other in measured if other.key == CHANCE), None)
 
 
 def table(measured: Sequence[MapCurves]) -> None:
@@ -77,7 +99,8 @@ def table(measured: Sequence[MapCurves]) -> None:
         cells = "".join(_cell(values[place], BEST[better](values)) for _, better, values in columns)
         result = map_curves.result
         grid = "{} \u00d7 {} cells, {} a step, {} points".format(*result.cells, result.step, len(result.fractions))
-        rows.append(f'<tr{" class=control" if map_curves.is_control else ""}><td><i style="background:{map_curves.style.colour}"></i>'
+        grid += f"; coarse, {map_curves.steps} of {map_curves.all_steps} steps" if map_curves.coarse else ""
+        rows.append(f'<tr{" class=control" if map_curves.is_control else ""}><td>{curves.swatch(map_curves.style)}'
                     f'{escape(map_curves.title)}</td>{cells}<td class="quiet">{grid}</td></tr>')
     with st.container(key="ranking"):
         st.html(f'<div class="wide"><table class="numbers"><tr><th>Map</th>{head}<th></th></tr>{"".join(rows)}</table></div>')

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
-from PIL import Image
 
 import explainers as ex
+from components.state import evidence
+from components.state.objects import object_masks
 from components.state.workspace import Workspace
 from explainers.metrics import localisation as metric
 
@@ -39,7 +40,7 @@ class Region:
 
 def choose(workspace: Workspace) -> Region:
     """Draw the choice and read it."""
-    objects = _objects(workspace)
+    objects = object_masks(workspace)
     options = [*objects, BOX, OUTLINE]
     own = workspace.network.categories[workspace.target.first]
     default = own if own in objects else options[0]
@@ -55,8 +56,12 @@ def choose(workspace: Workspace) -> Region:
         edges = [_edge(name, value) for name, value in EDGES.items()] if chosen == BOX else []
         corners = _corners() if chosen == OUTLINE else ""
     if chosen in objects:
+        evidence.forget_region()
         return replace(_object(chosen, objects[chosen], boxed), stranger=chosen != own)
-    return _drawn(chosen, edges, corners, workspace.network.input_size)
+    region = _drawn(chosen, edges, corners, workspace.network.input_size)
+    if region.inside is not None:
+        evidence.record_region(workspace, f"your {region.name}", region.inside)
+    return region
 
 
 def _follow(scene: tuple[str, str], options: Sequence[str], default: str) -> None:
@@ -77,6 +82,8 @@ def _object(name: str, inside: np.ndarray, boxed: bool) -> Region:
 def _drawn(chosen: str, edges: Sequence[float], corners: str, size: tuple[int, int]) -> Region:
     try:
         if chosen == BOX:
+            if list(edges) == list(EDGES.values()):  # nobody drew it
+                return Region("box", trouble="Draw a box around the object on the picture, or type its edges above.")
             (left, right), (top, bottom) = (_pixels(edges[0::2], size[1]), _pixels(edges[1::2], size[0]))
             return Region("box", metric.box(left, top, right, bottom, size))
         if not corners.strip():
@@ -146,18 +153,3 @@ def straightened(points: np.ndarray) -> np.ndarray:
     if away[far] <= TOLERANCE:
         return points[[0, -1]]
     return np.concatenate((straightened(points[:far + 1])[:-1], straightened(points[far:])))
-
-
-def _objects(workspace: Workspace) -> dict[str, np.ndarray]:
-    """The masks of a sample's objects as the network sees them, (H, W) bool by name; none for other pictures."""
-    picture, network = workspace.picture, workspace.network
-    return _masks(picture.name, picture.digest, network.fingerprint, network)
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _masks(name: str, digest: str, fingerprint: str, _network: ex.Classifier) -> dict[str, np.ndarray]:
-    sample = next((sample for sample in ex.samples() if sample.name == name and sample.mask_files), None)
-    if sample is None:
-        return {}
-    seen = (_network.seen(Image.fromarray(mask.astype(np.uint8) * 255)) for mask in sample.masks)
-    return {label: np.asarray(image)[..., 0] >= 128 for label, image in zip(sample.labels, seen, strict=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -13,7 +14,7 @@ import streamlit as st
 import explainers as ex
 from components.compute.method_row import MethodMap
 from components.compute.schedule import Schedule
-from components.compute.task import Failed, Ready, measurement_task
+from components.compute.task import Failed, Ready, Task, measurement_task
 from components.drawing import curves, downloads
 from components.drawing.numbers import fixed
 from components.faithfulness.rankings import CHANCE, warn
@@ -24,6 +25,7 @@ PLACE = "sensitivity"
 Z95 = 1.96  # 95 % of a normal distribution lies within so many deviations; a correlation by chance has 1 / sqrt(masks)
 HEIGHT = 440  # pixels, with the legend below, which takes more rows on a narrow page
 POINTS = 14  # numbers of pixels on the curve; the paper's 42 take three times as long and show the same
+DRAFT_POINTS, DRAFT_MASKS = 4, 20  # of a draft
 SHARES = {"10 %": 0.1, "25 %": 0.25, "63 %": metric.LARGEST, "90 %": 0.9}
 MASKS = (20, 50, 100, 200, 400)
 TILES = {"Pixels": 1, "Tiles of 8 \u00d7 8": 8}
@@ -35,24 +37,44 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     questions = [method_map.question for method_map in maps if method_map.question and method_map.attribution]
     if not questions:
         return
-    # The metric stores what it sends through the network, so further maps of the picture cost no pass.
-    measurements = [ex.judge("sensitivity_n", question, **vars(settings)) for question in questions]
-    schedule = Schedule(PLACE, [measurement_task(measurements, "Sensitivity-n, pictures without random pixels")])
+    rough = _draft_settings(settings)
+    task = replace(_task(questions, settings, ""), draft=_task(questions, rough, ", draft"))
+    schedule = Schedule(PLACE, [task])
     schedule.offer("Measure Sensitivity-n")
     (state,) = schedule.run()
+    draft = schedule.drafts[0]
     if isinstance(state, Failed):
         st.error(state.reason)
     if isinstance(state, Ready):
         _show(workspace, [question.method for question in questions], state.value, settings)
+    elif isinstance(draft, Ready):
+        st.caption(f"A draft so far: {rough.masks} sets for each of {len(rough.counts or ())} n, in place of {settings.masks} for "
+                   f"each of {len(settings.counts or ())}. The button replaces it.")
+        _show(workspace, [question.method for question in questions], draft.value, rough, is_draft=True)
 
 
-def _show(workspace: Workspace, methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN], settings: metric.Params) -> None:
+def _task(questions: Sequence[ex.Question], settings: metric.Params, kind: str) -> Task:
+    """Measure all maps. The metric stores what it sends through the network, so further maps of the picture cost no pass."""
+    measurements = [ex.judge("sensitivity_n", question, **vars(settings)) for question in questions]
+    return measurement_task(measurements, f"Sensitivity-n, pictures without random pixels{kind}")
+
+
+def _draft_settings(settings: metric.Params) -> metric.Params:
+    """The same with few sets for few n, for a first answer."""
+    counts = settings.counts or ()
+    few = tuple(counts[at] for at in np.unique(np.linspace(0, len(counts) - 1, DRAFT_POINTS).round().astype(int)))
+    return replace(settings, counts=few, masks=min(settings.masks, DRAFT_MASKS))
+
+
+def _show(workspace: Workspace, methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN], settings: metric.Params,
+          is_draft: bool = False) -> None:
     what = "pixels" if settings.tile == 1 else "tiles"
     with st.container(key="curves-sensitivity"):
-        st.plotly_chart(_figure(methods, results, what), key="sensitivity-curves", config=curves.CONFIG,
-                        alt="Sensitivity-n of " + ", ".join(method.title for method in methods))
+        drawing = _figure(methods, results, what)
+        st.plotly_chart(drawing, key="sensitivity-curves", config=curves.CONFIG, alt=f"Sensitivity-n. {curves.in_words(drawing)}")
     _words(methods, results, what)
-    st.download_button("Curves (CSV)", lambda: table(methods, results), file_name=f"{workspace.picture.name}-sensitivity-n.csv",
+    name = f"{workspace.picture.name}-sensitivity-n{'-draft' if is_draft else ''}.csv"
+    st.download_button("Curves (CSV)", lambda: table(methods, results), file_name=name,
                        mime="text/csv", key="download-sensitivity", on_click="ignore",
                        help="One row for each n, one column for each map; nan where there is no correlation.")
 
@@ -93,7 +115,7 @@ def _figure(methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN]
         {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -chance, "y1": chance, "layer": "below", "line": {"width": 0},
          "fillcolor": "rgba(125,135,139,0.14)"})
     for trace in figure["data"]:
-        trace |= {"mode": "lines+markers", "marker": {"size": 4}, "hovertemplate": "%{y:.2f}"}
+        trace |= {"hovertemplate": "%{y:.2f}"}
     return figure
 
 

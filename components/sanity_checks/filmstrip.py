@@ -11,7 +11,7 @@ import streamlit as st
 from PIL import Image
 
 from components.compute.task import Failed, State
-from components.drawing import colour, heatmaps
+from components.drawing import colour, curves, heatmaps
 from components.drawing.colour import Display
 from components.drawing.heatmaps import data_uri
 from components.drawing.numbers import fixed
@@ -75,7 +75,7 @@ def _row(workspace: Workspace, row: StepRow, measure: str, display: Display) -> 
     maps = [row.original.heatmap() if row.original else None, *(step.heatmap if step else None for step in steps)]
     signed = row.original.signed if row.original else row.method.signed
     shown = iter(colour.prepare([(_small(heatmap), signed) for heatmap in maps if heatmap is not None], display))
-    cells = [f'<div class="method"><i style="background:{row.style.colour}"></i>{title}</div>']
+    cells = [f'<div class="method">{curves.swatch(row.style)}{title}</div>']
     for heatmap, step, state in zip(maps, [None, *steps], [None, *row.states], strict=True):
         if heatmap is None:
             cells.append(_empty(state))
@@ -131,10 +131,11 @@ def compare_in_detail(workspace: Workspace, randomisation: Randomisation, rows: 
                                      help="The stage whose map stands beside the map with trained weights.")
     step = row.steps[titles.index(title)]
     shown = colour.prepare([(original.heatmap(), original.signed), (step.heatmap, original.signed)], display)
+    short = row.method.short_title
     what = "new weights down to:" if randomisation.mode == "cascading" else "new weights:"
     heatmaps.draw(workspace.input.seen, [
         heatmaps.Panel("What the network sees"),
-        heatmaps.Panel(f"{chosen}, trained weights", shown[0], warnings=original.flags),
-        heatmaps.Panel(f"{chosen}, {what} {step.title}", shown[1], lines=(", ".join(in_words(step)),) if in_words(step) else (),
-                       warnings=step.flags),
+        heatmaps.Panel(f"{short}, trained weights", shown[0], warnings=original.flags),
+        heatmaps.Panel(f"{short}, new weights", shown[1], warnings=step.flags,
+                       lines=(f"{what} {step.title}", *([", ".join(in_words(step))] if in_words(step) else []))),
     ], display, f"{chosen} with trained weights, and with {what} {step.title}")

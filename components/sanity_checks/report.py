@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from components.drawing import colour, display_controls, downloads
+from components.drawing import colour, curves, display_controls, downloads
 from components.drawing.colour import Display
 from components.drawing.numbers import fixed
 from components.sanity_checks.randomisation import Randomisation
 from components.sanity_checks.step_rows import NAMES, StepRow, in_words
+from components.state import evidence
 from components.state.workspace import Workspace
 from explainers.metrics import sanity_checks as metric
 
@@ -26,7 +27,7 @@ def view() -> tuple[str, Display]:
     with st.container(key="sanity-view", horizontal=True, vertical_alignment="bottom", gap="medium"):
         chosen = _measure()
         with st.popover("How maps are drawn", help="Sign, scale, backdrop and the like. Nothing is computed again."):
-            display = display_controls.draw()
+            display = display_controls.draw(folded=False)
     return chosen, display
 
 
@@ -40,7 +41,9 @@ def _measure() -> str:
 
 def verdicts(randomisation: Randomisation, rows: Sequence[StepRow]) -> None:
     """One line a method whose steps have all ended."""
-    lines = [f'<dt><i style="background:{row.style.colour}"></i>{escape(row.method.title)}</dt>'
+    for row in rows:
+        evidence.record_weights(row.question, row.steps, len(randomisation.changes), randomisation.mode, randomisation.how)
+    lines = [f'<dt>{curves.swatch(row.style)}{escape(row.method.title)}</dt>'
              f"<dd>{escape(row.reason or metric.verdict(row.steps, randomisation.mode))}</dd>" for row in rows if row.ended]
     if lines:
         with st.container(key="verdicts"):
@@ -57,7 +60,7 @@ def table(randomisation: Randomisation, rows: Sequence[StepRow]) -> None:
     for row in ready:
         values = (getattr(row.steps[0].distances, key) for key in NAMES)
         cells = "".join(f"<td>{'' if np.isnan(value) else fixed(value, 2)}</td>" for value in values)
-        body.append(f'<tr><td><i style="background:{row.style.colour}"></i>{escape(row.method.title)}</td>{cells}</tr>')
+        body.append(f'<tr><td>{curves.swatch(row.style)}{escape(row.method.title)}</td>{cells}</tr>')
     head = f"<tr><th>Similarity to the map with trained weights</th>{names}</tr>"
     with st.container(key="similarities"):
         st.html(f'<div class="wide"><table class="numbers">{head}{"".join(body)}</table></div>')

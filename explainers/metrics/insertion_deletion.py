@@ -322,3 +322,11 @@ METRIC = Metric(
     limits="Half a picture on a grey or blurred ground is unlike anything that the network was trained on, so the numbers, and even "
            "which method is best, change with the baseline. Only the order of a map counts, not its values.",
 )
+
+AUCS = METRIC.scores[:2]
+
+
+def not_better(own: InsertionDeletion, control: InsertionDeletion) -> tuple[Score, ...]:
+    """The AUCs by which a map is no better than a control that was measured by the same settings; empty where it beats it."""
+    return tuple(score for score in AUCS if (score.of(own) <= score.of(control) if score.better == "higher" else
+                                             score.of(own) >= score.of(control)))

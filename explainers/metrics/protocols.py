@@ -17,6 +17,7 @@ from explainers.passes import Passes
 BASELINES = ("zero", "black", "mean", "blur", "noise")
 OUTPUTS = ("softmax", "sigmoid")
 ORDERS = ("value", "magnitude")
+COARSE_STEPS = (8, 16, 32)  # of curves that are measured before the finest one; each takes about twice the passes of the one before
 
 Baseline = str | Tensor
 
@@ -80,6 +81,9 @@ class Params:
     order_by: str = choice("value", *ORDERS, label="Order by", help=(
         "value: what speaks most for the class comes first. magnitude: what is strongest either way, for maps whose sign is no "
         "evidence for or against the class."))
+    most_steps: int | None = integer(None, low=1, high=10**9, label="Steps at most", help=(
+        "For a quick, coarse curve: whole multiples of the step are taken, so that a curve has no more steps than this. All its "
+        "points are points of the finer curve. None: no limit."))
 
     def __post_init__(self) -> None:
         for parameter in parameters_of(type(self)):
@@ -121,7 +125,16 @@ class Params:
 
     def cells_a_step(self, shape: tuple[int, int]) -> int:
         """How many cells of a map of (rows, columns) change between two points."""
-        return min(self.step or self.rules.step(*shape), shape[0] * shape[1])
+        total = shape[0] * shape[1]
+        step = min(self.step or self.rules.step(*shape), total)
+        if self.most_steps is None:
+            return step
+        steps = -(-total // step)
+        return min(step * -(-steps // self.most_steps), total)
+
+    def steps(self, shape: tuple[int, int]) -> int:
+        """How many steps a curve of a map of (rows, columns) has."""
+        return -(-shape[0] * shape[1] // self.cells_a_step(shape))
 
     def passes(self, shapes: Sequence[tuple[int, int]]) -> Passes:
         """Of maps of these shapes, measured together: one for the image, one a baseline, and the points in between."""

@@ -275,32 +275,45 @@ def stays(distances: Distances) -> bool:
     return min(_defined(distances), default=0.0) > KEPT
 
 
+def level(step: Step) -> str:
+    """How much of the map is left after a change: "same", "most", "much" or "little" of it.
+
+    "unmoved": it is the same map, and so are the predictions, which says nothing. "unknown": the maps cannot be compared.
+    """
+    value = similarity(step.distances)
+    if math.isnan(value):
+        return "unknown"
+    if stays(step.distances):
+        return "unmoved" if step.predictions.rank > KEPT else "same"
+    return "little" if value < LOST else "most" if value > NEARLY else "much"
+
+
 def _defined(distances: Distances) -> list[float]:
     return [value for value in (distances.ssim, distances.rank, distances.rank_absolute) if not math.isnan(value)]
 
 
 def _at_the_head(step: Step) -> str:
-    value, numbers = similarity(step.distances), _numbers(step.distances)
-    if math.isnan(value):
+    left, numbers = level(step), _numbers(step.distances)
+    if left == "unknown":
         return f"With the last layer randomised, the maps cannot be compared: {_why(step)}."
-    if stays(step.distances):
-        if step.predictions.rank > KEPT:
-            return f"Without the last layer's weights the map stays ({numbers}), and so do the predictions{_moved(step)}: no verdict."
+    if left == "unmoved":
+        return f"Without the last layer's weights the map stays ({numbers}), and so do the predictions{_moved(step)}: no verdict."
+    if left == "same":
         return f"It does not follow the last layer's weights: without them the map stays as it was ({numbers}){_moved(step)}."
-    word = "It hardly follows" if value > NEARLY else "It follows" if value < LOST else "It follows in part"
+    word = {"most": "It hardly follows", "much": "It follows in part", "little": "It follows"}[left]
     return f"{word} the last layer's weights: without them the map changes ({numbers}){_moved(step)}."
 
 
 def _at_the_end(step: Step, count: int) -> str:
-    value, numbers = similarity(step.distances), _numbers(step.distances)
+    left, numbers = level(step), _numbers(step.distances)
     start = f"With all {count} stages randomised"
-    if math.isnan(value):
+    if left == "unknown":
         return f"{start}, the maps cannot be compared: {_why(step)}."
-    if stays(step.distances):
+    if left in ("same", "unmoved"):
         return f"{start} it is still the same map ({numbers}): nothing in it was learned."
-    if value < LOST:
+    if left == "little":
         return f"{start}, little of it is left ({numbers})."
-    return f"{start}, {'most' if value > NEARLY else 'much'} of it is still there ({numbers}): that part was not learned."
+    return f"{start}, {left} of it is still there ({numbers}): that part was not learned."
 
 
 def _by_stage(steps: Sequence[Step]) -> str:

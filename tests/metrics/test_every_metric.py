@@ -13,10 +13,10 @@ from support.counting import counted_walks
 from support.equality import same
 
 import explainers as ex
-from explainers.cache import decode, encode
 from explainers.context import RunOptions
 from explainers.data.labelled import LabelledInputs
 from explainers.data.reference import ReferenceSet
+from explainers.encoding import decode, encode
 from explainers.measurement import Measurement
 
 METRICS = ex.metrics()

@@ -12,7 +12,7 @@ from torch import nn
 
 import explainers as ex
 from explainers.baselines import rise_blur
-from explainers.cache import decode, encode
+from explainers.encoding import decode, encode
 from explainers.metrics import insertion_deletion as m
 from explainers.target import Target
 
@@ -211,6 +211,25 @@ def test_the_steps_of_the_pixel_protocols():
     assert m.passes(network, coarse, protocol="rise") == ex.Passes(forward=3 + 2 * 223)
     assert m.passes(network, coarse, protocol="input_iba", step=10) == ex.Passes(forward=3 + 2 * 5017)
     assert m.passes(network, coarse, protocol="i_gos", resolution=28) == ex.Passes(forward=2 + 2 * 261)
+
+
+@pytest.mark.parametrize(("side", "most", "step", "steps"), [
+    (224, 8, 28 * 224, 8), (224, 32, 7 * 224, 32), (224, 224, 224, 224), (224, 1000, 224, 224), (224, 10, 23 * 224, 10),
+    (32, 8, 4 * 32, 8), (4, 1, 16, 1)])
+def test_fewer_steps_are_whole_multiples_of_the_protocols(side, most, step, steps):
+    settings = m.Params(most_steps=most)
+    assert (settings.cells_a_step((side, side)), settings.steps((side, side))) == (step, steps)
+    assert len(settings.counts((side, side))) == steps + 1
+
+
+@pytest.mark.parametrize("protocol", m.PROTOCOLS)
+def test_the_points_of_a_coarse_curve_are_points_of_the_finer_one(protocol, toy, image, shuffled):
+    coarse, fine = (m.measure(toy, image, shuffled, target=2, protocol=protocol, most_steps=most) for most in (8, None))
+    same = np.isin(fine.fractions, coarse.fractions)
+    assert same.sum() == len(coarse.fractions) <= 9 < len(fine.fractions)
+    assert fine.insertion[same] == pytest.approx(coarse.insertion, abs=1e-6)
+    assert fine.deletion[same] == pytest.approx(coarse.deletion, abs=1e-6)
+    assert coarse.insertion_auc == pytest.approx(m.auc(fine.insertion[same], fine.fractions[same]), abs=1e-6)
 
 
 def test_the_blur_of_rise_is_its_authors():

@@ -1,4 +1,4 @@
-"""The attribution mask page: what it shows is what the method, the metric and the network say; and boxes that become masks."""
+"""The attribution mask page: what it shows is what the method, the metric and the network say."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import page
-from support.page import captions, chart, charts, choose, click, draw_on, errors, has, section
+from support.page import captions, chart, charts, choose, click, errors, has, section
 
 import explainers as ex
-from components.attribution_mask import be_the_mask, masked_accuracy
-from components.attribution_mask.be_the_mask import HIDDEN, HIDE, Stroke, mask_of, same_area, stroke_of
+from components.attribution_mask import masked_accuracy
 from components.compute import asked
-from components.sidebar import picture_picker
 from components.state.engine import network as shared_network
 from explainers.data.labelled import scenes_set
 from explainers.metrics import masked_input_accuracy
-from explainers.metrics.revealed import measure
 
 PAGE = "attribution_mask"
+FIRST = "star-heart"  # the picture that the app shows first for the network of the tests
 TWO = ["Gradient x Sign (GxSI)", "Guided Backpropagation"]
 KEYS = ["gradient_x_sign", "guided_backprop"]
 LINES = "masking-lines"
@@ -30,15 +28,8 @@ LINES = "masking-lines"
 def first_input(network: str = "scenes_vgg"):
     """What the app shows first: network, input and its top-1 class."""
     net = shared_network(network)
-    samples = {picture.name: picture for picture in picture_picker.samples_of(net.training_data)}
-    x = net.preprocess(samples[picture_picker.FIRST[0]].image)
+    x = net.preprocess(next(sample for sample in ex.samples() if sample.name == FIRST).load())
     return net, x, net.target(x, None).first
-
-
-def reading(app) -> float:
-    """The large number of "be the mask", in %."""
-    words = section(app, "mask-reading").split(" %", 1)[0]
-    return float(words.rsplit(" ", 1)[-1])
 
 
 @pytest.fixture(scope="module")
@@ -201,86 +192,30 @@ def test_a_persons_own_pictures_are_labelled_by_their_names(open_app, free, few_
     assert accuracies(app) == [[[100 * value for value in expected]]] and not app.exception
 
 
-def test_visible_shows_everything(open_app):
-    net, x, target = first_input()
-    app = open_app(PAGE, {"mask_view": "Be the mask", "mask_start": "Everything visible", "methods": ["Gradient"]})
-    assert reading(app) == pytest.approx(100 * float(net.predict(x)[0, target]), abs=0.06)
-    assert "+0.0 points" in section(app, "mask-reading") and "100.0 % of the picture" in section(app, "mask-reading")
+def test_small_grey_pictures_and_contrasts_are_taken(open_app, free):
+    app = open_app(PAGE, {"network": "Digits: CNN-M of MIP-IN", "against": "9", "methods": ["Gradient"], "mask_iterations": "2"})
+    assert not errors(app) and "\u2212 9" in page.heading(app) and " points " in section(app, "masking-tiles")
 
 
-def box(left: float, right: float, top: float, bottom: float) -> dict[str, list[float]]:
-    """A box on the board; pixel i covers i - 0.5 to i + 0.5."""
-    return {"x": [left - 0.5, right - 0.5], "y": [bottom - 0.5, top - 0.5]}
-
-
-@pytest.mark.parametrize("baseline", ["Mean colour", "Blurred"])
-def test_boxes_are_seen_and_methods_get_the_same_area(open_app, free, baseline):
-    app = open_app(PAGE, {"mask_view": "Be the mask", "mask_baseline": baseline, "methods": ["Gradient"]})
-    net, x, target = first_input()
-    nothing = float(measure(net, x, np.zeros((1, 128, 128), bool), be_the_mask.BASELINES[baseline])[0, target])
-    assert reading(app) == pytest.approx(100 * nothing, abs=0.06)
-    app = draw_on(app, be_the_mask.BOARD, box=[box(70, 126, 20, 80)])
-    one_box = reading(app)
-    app = choose(app, f"mask_action-{HIDDEN}", HIDE)
-    app = draw_on(app, be_the_mask.BOARD, box=[box(90, 100, 30, 50)])
-    mask = mask_of([Stroke(70, 126, 20, 80, True), Stroke(90, 100, 30, 50, False)], False, (128, 128))
-    heatmap = ex.explain(net, x, "gradient", target=target).heatmap()
-    masks = np.stack([mask, same_area(heatmap, float(mask.mean()), False)])
-    yours, method = measure(net, x, masks, be_the_mask.BASELINES[baseline])[:, target].tolist()
-    assert masks[1].sum() == mask.sum() == 56 * 60 - 10 * 20
-    assert reading(app) == pytest.approx(100 * yours, abs=0.06)
-    assert f"Gradient {100 * method:.1f} % first: " in section(app, "mask-tiles")
-    assert f"{100 * mask.mean():.1f} % of the picture" in section(app, "mask-reading")
-    app = click(app, "mask_undo")
-    assert reading(app) == one_box and f"{100 * 56 * 60 / 128**2:.1f} % of the picture" in section(app, "mask-reading")
-    app = click(app, "mask_reset")
-    assert "0.0 % of the picture" in section(app, "mask-reading") and page.widget(app, "mask_undo").disabled
-
-
-def test_another_picture_is_another_game(open_app):
-    app = open_app(PAGE, {"mask_view": "Be the mask", "methods": ["Gradient"]})
-    app = draw_on(app, be_the_mask.BOARD, box=[box(0, 9, 0, 9)])
-    assert not page.widget(app, "mask_undo").disabled
-    other = next(key for key in sorted(page.keys(app)) if key.startswith("picture-") and "star" not in key)
-    assert page.widget(click(app, other), "mask_undo").disabled
-
-
-def test_an_empty_selection_is_no_box(open_app):
-    app = open_app(PAGE, {"mask_view": "Be the mask", "methods": ["Gradient"]})
-    app = draw_on(app, be_the_mask.BOARD, box=[])
-    assert not app.exception and page.widget(app, "mask_undo").disabled
-
-
-def test_a_box_is_taken_either_way_round():
-    assert stroke_of({"x": [20.2, 9.7], "y": [-4, 5.4]}, True, (32, 32)) == Stroke(10, 21, 0, 6, True)
-
-
-def test_boxes_are_clipped_to_the_picture_and_later_ones_win():
-    assert stroke_of({"x": [-9, 99], "y": [99, -9]}, True, (8, 10)) == Stroke(0, 10, 0, 8, True)
-    assert stroke_of({"x": [3.1, 3.2], "y": [0, 5]}, True, (8, 10)) is None
-    assert stroke_of({"x": [40, 50], "y": [0, 5]}, True, (8, 10)) is None
-    mask = mask_of([Stroke(2, 6, 1, 5, False), Stroke(3, 4, 1, 5, True)], True, (8, 10))
-    assert mask.sum() == 80 - 16 + 4 and mask[1, 3] and not mask[1, 2]
-
-
-def test_the_same_area_is_the_highest_or_all_but_the_highest():
-    heatmap = np.arange(20.0).reshape(4, 5)
-    assert same_area(heatmap, 0.25, False).sum() == 5 and same_area(heatmap, 0.25, False)[3].all()
-    assert same_area(heatmap, 0.75, True).sum() == 15 and not same_area(heatmap, 0.75, True)[3].any()
-
-
-@pytest.mark.parametrize("view", ["One picture", "Be the mask"])
-def test_small_grey_pictures_and_contrasts_are_taken(open_app, free, view):
-    app = open_app(PAGE, {"mask_view": view, "network": "Digits: CNN-M of MIP-IN", "against": "9", "methods": ["Gradient"],
-                          "mask_iterations": "2"})
-    shown = section(app, "masking-tiles" if view == "One picture" else "mask-tiles")
-    assert not errors(app) and "\u2212 9" in page.heading(app) and " points " in shown
+def test_an_old_link_to_be_the_mask_leads_to_its_page(open_app):
+    link = {"mask_view": "Be the mask", "mask_start": "Everything visible", "mask_baseline": "Blurred", "methods": ["Gradient"],
+            "seed": "7"}
+    app = open_app(PAGE, link)
+    assert page.has(app, "mask_board") and not has(app, LINES)
+    assert (page.value(app, "mask_start"), page.value(app, "mask_baseline"), page.value(app, "seed"), page.value(app, "methods")) == (
+        "Everything visible", "Blurred", 7, ["gradient"])
 
 
 @pytest.mark.parametrize(("network", "shown"), [("Digits: CNN-M of MIP-IN", True), ("Scenes: residual network", False)])
 def test_a_network_that_scenes_do_not_measure_is_told_so(open_app, network, shown):
     app = open_app(PAGE, {"mask_view": "A labelled set", "network": network})
     assert any(f"For {network} choose My pictures." in caption for caption in captions(app)) == shown
+
+
+def test_a_network_of_photographs_asks_for_labelled_pictures(open_app):
+    app = open_app(PAGE, {"mask_view": "A labelled set", "network": "efficientnet_lite0"})
+    assert page.value(app, "labelled") == "My pictures" and has(app, "labelled_files") and not has(app, "run-masked-accuracy")
+    assert any(caption.startswith("Photographs cannot be drawn afresh") for caption in captions(app))
 
 
 @pytest.mark.parametrize(("against", "axis"), [("None", "probability, %"), ("crown", "difference of probability, points")])

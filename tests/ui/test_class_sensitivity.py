@@ -193,4 +193,4 @@ def test_downloads_hold_what_the_page_shows(open_app, monkeypatch):
 def test_a_fit_that_the_estimate_leaves_out_is_said(open_app, monkeypatch, method, fits):
     monkeypatch.setattr(asked, "FREE_SECONDS", -1.0)
     app = opened(open_app, methods=method, seed=4321)
-    assert [page.widget(app, key).label.endswith(" after a fit") for key in (RUN_MAPS, RUN_SET)] == [fits, fits]
+    assert [page.widget(app, key).label.endswith(" with a fit") for key in (RUN_MAPS, RUN_SET)] == [fits, fits]

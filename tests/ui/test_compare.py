@@ -10,8 +10,9 @@ from support import page
 from support.page import CHEAP, choose, click, errors, has, maps, words
 
 import explainers as ex
-from components.compute import asked
+from components.compute import asked, drafts
 from components.drawing import colour
+from explainers.data.reference import neighbourhood
 
 
 def test_the_start_page_draws_three_maps_at_once(open_app, monkeypatch):
@@ -122,8 +123,59 @@ def test_a_costly_run_waits_for_explain_and_cheap_maps_do_not(open_app, engine, 
 def test_a_method_that_must_first_be_fitted_waits_however_cheap_its_map_is(open_app):
     app = open_app(query={"methods": ["Grad-CAM", "MIP-IN"], "network": "Digits: MLP-M of MIP-IN", "seed": "79"})
     assert "Waits for Explain." in words(app)
-    assert "after a fit" in page.section(app, "settings-mip_in")
-    assert page.widget(app, "run-maps").label.endswith(" after a fit")
+    assert "with a fit" in page.section(app, "settings-mip_in")
+    assert page.widget(app, "run-maps").label.endswith(" with a fit")
+
+
+SLOW = {"methods": ["Gradient", "RISE"], "rise.masks": "1000", "network": "scenes_vgg"}
+
+
+def slow_rise(monkeypatch):
+    """RISE is estimated at 20 ms a mask."""
+    real = ex.Engine.cost
+
+    def cost(self, question):
+        estimate = real(self, question)
+        return ex.Cost(estimate.passes, 0.02 * question.settings.masks) if question.method.key == "rise" else estimate
+
+    monkeypatch.setattr(ex.Engine, "cost", cost)
+
+
+def test_a_draft_is_a_map_of_its_own_that_says_what_it_leaves_out_until_explain_replaces_it(open_app, engine, monkeypatch):
+    slow_rise(monkeypatch)
+    app = open_app(query={**SLOW, "seed": "83"})
+    assert len(maps(app)) == 1 and page.widget(app, "run-maps").label == "Explain, about 20 s"
+    assert page.widget(app, "draft-maps").label == "Draft, about 4.0 s"
+    app = click(app, "draft-maps")
+    assert len(maps(app)) == 2 and "draft: 200 of 1,000 masks" in words(app) and "200 F" in words(app)
+    assert page.section(app, "settings-rise") == "draft; in full 1,000 F, about 20 s"
+    draft = maps(app)[1]["z"]
+    app = click(app, "run-maps")
+    assert "draft" not in words(app) and maps(app)[1]["z"] != draft and not has(app, "run-maps")
+
+
+def test_the_draft_on_another_page_is_named_there(open_app, monkeypatch):
+    slow_rise(monkeypatch)
+    app = click(open_app("faithfulness", query={"methods": ["RISE"], "network": SLOW["network"], "seed": "84"}), "draft-maps")
+    assert "Drafts, until Explain replaces them: RISE (200 of 4,000 masks)." in page.captions(app)
+
+
+def test_settings_below_those_of_the_draft_have_none(open_app, monkeypatch):
+    slow_rise(monkeypatch)
+    app = open_app(query={**SLOW, "rise.masks": "190", "seed": "85"})
+    assert has(app, "run-maps") and not has(app, "draft-maps")
+
+
+def test_the_number_of_reference_images_is_part_of_a_draft_where_there_are_as_many(toy, image):
+    def draft(question):
+        lower = drafts.of(question)
+        return drafts.in_words(lower, question) if lower else ""
+
+    assert draft(ex.ask(toy, image, "iba", target=1)) == ""  # there are 64 copies of the image
+    many = neighbourhood(toy, image, size=400)
+    assert draft(ex.ask(toy, image, "iba", target=1, reference=many)) == "100 of 400 reference images"
+    assert draft(ex.ask(toy, image, "iba", target=1, reference=many, images=50)) == ""
+    assert draft(ex.ask(toy, image, "input_iba", target=1)) == "30 of 60 steps, 4 of 10 noisy copies, 0 of 20 prior epochs"
 
 
 def test_a_stopped_run_goes_no_further_until_it_is_asked_for(open_app, engine, monkeypatch):
@@ -140,7 +192,7 @@ def test_a_stopped_run_goes_no_further_until_it_is_asked_for(open_app, engine, m
 def test_clear_map_cache_does_and_the_maps_are_computed_again(open_app, engine):
     app = open_app(query={"methods": CHEAP})
     before, shown = engine.runs, maps(app)
-    app = click(app, "clear_cache")
+    app = click(page.unfold(app, "cached_maps"), "clear_cache")
     assert engine.runs == before + 3 and maps(app) == shown
 
 
@@ -163,8 +215,8 @@ def test_every_embedded_network_has_pictures_of_its_kind(open_app, network):
     assert not app.exception and not errors(app)
     assert maps(app)
     kind = "digits" if network.startswith("digits") else "scenes"
-    gallery = [key for key in page.keys(app) if key.startswith("picture-")]
-    assert len(gallery) == sum(sample.kind == kind for sample in ex.samples())
+    offered = {sample.title for sample in ex.samples() if sample.kind == kind}
+    assert offered <= {button.label for button in app.button if (button.key or "").startswith("picture-")}
 
 
 def test_hidden_pixels_are_not_drawn(open_app):

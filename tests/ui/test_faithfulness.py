@@ -15,7 +15,7 @@ from support import page
 import explainers as ex
 from components.compute import asked
 from components.drawing import curves
-from components.faithfulness import baseline_views, curve_exports, map_curves, rankings, scrub
+from components.faithfulness import baseline_views, curve_exports, map_curves, rankings, refinement, scrub
 from components.faithfulness.map_curves import SCORES, MapCurves
 from components.faithfulness.protocol_controls import BASELINES
 from explainers.metrics import insertion_deletion as metric
@@ -51,13 +51,14 @@ def aucs(result: metric.InsertionDeletion) -> str:
     return f"{result.insertion_auc:.3f}, {result.deletion_auc:.3f}"
 
 
-def made(key: str, insertion: float, deletion: float, **rest) -> MapCurves:
-    """A map whose curves are flat at these AUCs."""
+def made(key: str, insertion: float, deletion: float, settings: Params | None = None, **rest) -> MapCurves:
+    """A map whose curves are flat at these AUCs. They have two steps of the eight that the protocol takes for 8 x 8 cells."""
     flat, top = np.linspace(0, 1, 3), metric.Top(np.zeros((3, 3), int), np.zeros((3, 3)))
     up, down = 0 * flat + insertion, 0 * flat + deletion
     result = metric.InsertionDeletion(flat, up, down, top, top, "rise", ex.Target.of(0), 1, (8, 8), ex.Passes(3), **rest)
     method = ex.methods()[key]
-    return MapCurves(SimpleNamespace(method=method), SimpleNamespace(flags=(), signed=method.signed), curves.Style("#000000"), result)
+    return MapCurves(SimpleNamespace(method=method), SimpleNamespace(flags=(), signed=method.signed), curves.Style("#000000"), result,
+                     settings or Params())
 
 
 def test_the_curves_of_all_methods_and_of_the_controls_are_drawn(opened):
@@ -163,6 +164,15 @@ def test_a_measurement_that_fails_says_why(opened, monkeypatch):
     assert not page.charts(app) and not app.exception
 
 
+def test_a_map_that_cannot_be_ordered_says_why(opened, monkeypatch):
+    def fail(*_):
+        raise ex.ExplainerError("The map is not finite.")
+
+    monkeypatch.setattr(Params, "cells", fail)
+    app = opened(methods=["Gradient"], seed="96", step="")
+    assert page.errors(app) == ["The map is not finite."] and not page.charts(app)
+
+
 def test_the_other_labels_are_only_for_dmbp(opened):
     assert not page.has(opened(), "labels")
     app = opened(protocol="DMBP")
@@ -259,6 +269,23 @@ def test_a_flip_is_a_change_of_places_by_more_than_a_hair():
     assert (drawn.count("\u25b2"), drawn.count("\u25bc")) == (2, 3)
 
 
+def test_coarse_curves_flip_only_by_more_than_their_error():
+    """By two steps an AUC may be off by 0.15."""
+    def views(settings: Params):
+        random = made("random", 0.5, 0.1, settings)
+        return {"as above": [made("gradient", 0.6, 0.1, settings), made("rise", 0.4, 0.1, settings), random],
+                "black": [made("gradient", 0.4, 0.1, settings), made("rise", near, 0.1, settings), random]}
+
+    pair = tuple(ex.methods()[key].title for key in ("gradient", "rise"))
+    near = 0.5
+    assert baseline_views.flipped(views(Params()), "insertion_auc") == {pair: ["black"]}
+    assert baseline_views.overtaken(views(Params()), "insertion_auc") == {"black": [pair[0]]}
+    coarse = views(Params(most_steps=2))
+    assert baseline_views.flipped(coarse, "insertion_auc") == {} == baseline_views.overtaken(coarse, "insertion_auc")
+    near = 0.6
+    assert baseline_views.flipped(views(Params(most_steps=2)), "insertion_auc") == {pair: ["black"]}
+
+
 def test_lower_deletion_ranks_higher():
     assert baseline_views.ranks([made("gradient", 0, 0.2), made("rise", 0, 0.1)], "deletion_auc") == {"rise": 1, "gradient": 2}
 
@@ -279,16 +306,17 @@ def test_the_colours_stay_with_the_methods():
 
 
 def test_the_downloads_hold_every_point_and_the_terms(monkeypatch):
-    measured = [made("gradient", 0.5, 0.25, cim=0.125), made("random", 0.3, 0.3)]
-    rows = list(csv.DictReader(io.StringIO(curve_exports.points(measured).decode())))
-    assert len(rows) == 2 * 2 * 3 and rows[0] == {"method": "gradient", "curve": "insertion", "fraction": "0", "probability": "0.5"}
-    monkeypatch.setattr(curve_exports.downloads, "settings", lambda workspace, answers: {"seed": 0})
     settings = Params("dmbp", ("blur", "zero"), None, 7, "softmax", (2,), "value")
-    facts = json.loads(json.dumps(curve_exports.all_settings(None, measured, settings)))["insertion_deletion"]
+    measured = [made("gradient", 0.5, 0.25, settings, cim=0.125), made("random", 0.3, 0.3, settings)]
+    rows = list(csv.DictReader(io.StringIO(curve_exports.points(measured).decode())))
+    assert len(rows) == 2 * 2 * 3 and rows[0] == {"method": "gradient", "curve": "insertion", "fraction": "0", "probability": "0.5",
+                                                    "steps": "2", "all_steps": "8"}
+    monkeypatch.setattr(curve_exports.downloads, "settings", lambda workspace, answers: {"seed": 0})
+    facts = json.loads(json.dumps(curve_exports.all_settings(None, measured)))["insertion_deletion"]
     assert facts["terms"] == {"protocol": "dmbp", "baseline": {"insertion": "blur", "deletion": "zero"}, "step": None, "resolution": 7,
-                              "output": "softmax", "labels": [2], "order_by": "value"}
+                              "output": "softmax", "labels": [2], "order_by": "value", "most_steps": None}
     assert facts["results"]["gradient"]["difference"] == pytest.approx(0.25) and facts["results"]["gradient"]["cim"] == 0.125
-    panels = scrub.panels(measured, settings)
+    panels = scrub.panels(measured)
     assert curve_exports.figure(panels, "a & b", False, "png")[:4] == b"\x89PNG"
     assert b"<svg" in curve_exports.figure(panels, "a & b", False, "svg")
 
@@ -299,7 +327,8 @@ def test_the_downloads_hold_every_point_and_the_terms(monkeypatch):
 def test_a_signed_map_that_loses_is_pointed_to_magnitudes(monkeypatch, key, insertion, order_by, hinted):
     html = []
     monkeypatch.setattr(rankings.st, "html", html.append)
-    rankings.verdict([made(key, insertion, 0.1), made("random", 0.3, 0.3)], Params(order_by=order_by))
+    settings = Params(order_by=order_by)
+    rankings.verdict([made(key, insertion, 0.1, settings), made("random", 0.3, 0.3, settings)])
     assert ("order by magnitudes" in html[0]) == hinted and ("does not beat" in html[0]) == (insertion < 0.3)
 
 
@@ -309,6 +338,94 @@ def test_without_a_method_one_line_asks_for_one(opened):
     page.choose(app, "methods", [])
     assert [info.startswith("Choose at least one method") for info in page.infos(app)] == [True]
     assert legend(app).keys() == {"random", "center", "sobel"}
+
+
+def steps_of(app) -> int:
+    """How many steps the curves on the page have."""
+    return len(page.numbers(page.chart(app, "curves-figure")["data"][0]["x"])) - 1
+
+
+def test_the_page_opens_with_coarse_curves_and_the_button_makes_them_finer(opened, engine, digit, monkeypatch):
+    monkeypatch.setattr(asked, "may_run", lambda place, key, *_: place != "curves" or asked.is_asked(place, key) or next(turns) < 1)
+    turns = iter(range(1000))  # of the levels of the curves only the first is free
+    app = opened(methods=["Gradient"], step="", seed="131")
+    coarse = metric.measure(*digit, most_steps=8)
+    assert steps_of(app) == 7 == len(coarse.fractions) - 1 and legend(app)["gradient"].endswith(aucs(coarse))
+    assert any("7 of 28 steps" in caption for caption in page.captions(app, "so-far"))
+    assert all("coarse, 7 of 28 steps" in row[-1] for row in page.table(app, "ranking")[1:])
+    assert page.widget(app, "run-curves").label.startswith("Finer curves, about")
+    before = engine.runs
+    app = page.click(app, "run-curves")
+    assert steps_of(app) == 28 and legend(app)["gradient"].endswith(aucs(metric.measure(*digit)))
+    assert not page.has(app, "run-curves") and not page.has(app, "so-far") and "coarse" not in page.section(app, "ranking")
+    assert engine.runs >= before + 2 * 4  # 14 steps and 28 steps, of one method and three controls
+
+
+def test_free_levels_run_one_after_another_and_the_page_is_drawn_with_each(opened, monkeypatch):
+    drawn = []
+    original = scrub.draw
+    monkeypatch.setattr(scrub, "draw", lambda workspace, measured: drawn.append(measured[0].steps) or original(workspace, measured))
+    opened(methods=["Gradient"], step="", seed="132")
+    assert drawn == [7, 14, 28]
+
+
+@pytest.mark.parametrize(("affordable", "steps"), [(8, 7), (4, 4), (2, 2)])
+def test_a_slow_network_begins_with_fewer_steps(opened, engine, monkeypatch, affordable, steps):
+    """Of the levels only those with so many steps, or fewer, take no longer than what runs unasked."""
+    real = engine.cost_together
+
+    def cost(measurements):
+        most = getattr(measurements[0].settings, "most_steps", 1)
+        return ex.Cost(real(measurements).passes, 2.0 if most and most <= affordable else 60.0)
+
+    monkeypatch.setattr(engine, "cost_together", cost)
+    monkeypatch.setattr(asked, "FREE_SECONDS", 3.0)
+    app = opened(methods=["Gradient"], step="", seed=str(140 + affordable))
+    assert steps_of(app) == steps and page.widget(app, "run-curves").label.startswith("Finer curves, about")
+
+
+def test_coarse_levels_are_not_measured_where_finer_ones_are_known(opened, engine):
+    app = opened(methods=["Gradient"], step="", seed="133")
+    before = engine.runs
+    again = opened(methods=["Gradient"], step="", seed="133")
+    assert engine.runs == before and steps_of(again) == steps_of(app) == 28
+
+
+@pytest.mark.parametrize(("step", "expected"), [(None, [8, 16, None]), (98, [None]), (1, [8, 16, 32, None])])
+def test_the_levels_end_with_the_settings_themselves(digit, step, expected):
+    settings = Params(step=step)
+    network, x, attribution = digit
+    answers = [(ex.ask(network, x, "gradient"), attribution)]
+    assert [level.most_steps for level in refinement.levels(answers, settings)] == expected
+    assert refinement.levels(answers, settings)[-1] == settings
+
+
+@pytest.mark.parametrize(("insertion", "says"), [
+    (0.5, "beats the random control"), (0.4, "cannot tell yet whether Gradient beats"), (0.2, "cannot tell yet"),
+    (0.1, "does not beat the random control")])
+def test_coarse_curves_say_nothing_of_what_is_too_close(monkeypatch, insertion, says):
+    """By two steps an AUC may be off by 0.15."""
+    html = []
+    monkeypatch.setattr(rankings.st, "html", html.append)
+    coarse = Params(most_steps=2, order_by="magnitude")
+    rankings.verdict([made("gradient", insertion, 0.1, coarse), made("random", 0.3, 0.3, coarse)])
+    assert says in html[0]
+    rankings.verdict([made("gradient", insertion, 0.1), made("random", 0.3, 0.3)])
+    assert "cannot tell" not in html[1]
+
+
+def test_coarse_curves_are_marked_wherever_they_are_shown(monkeypatch):
+    html = []
+    monkeypatch.setattr(rankings.st, "html", html.append)
+    coarse = Params(most_steps=2)
+    measured = [made("gradient", 0.5, 0.1, coarse), made("random", 0.3, 0.3, coarse)]
+    assert map_curves.so_far(measured) == "2 of 8 steps" and map_curves.so_far([made("gradient", 0.5, 0.1)]) == ""
+    rankings.verdict(measured)
+    assert html[0].endswith("by coarse curves so far.</p>")
+    monkeypatch.setattr(curve_exports.downloads, "settings", lambda workspace, answers: {})
+    facts = curve_exports.all_settings(None, measured)["insertion_deletion"]
+    random = facts["results"]["random"]
+    assert (facts["terms"]["most_steps"], random["steps"], random["all_steps"]) == (2, 2, 8)
 
 
 @pytest.mark.parametrize(("changed", "otherwise"), [({"step": "112"}, True), ({"deletion": "black"}, True), ({"step": ""}, False)])

@@ -141,10 +141,12 @@ def test_the_region_follows_the_class_and_the_picture(section):
     assert not app.exception and page.value(app, "region") in ("knight", "flower")
 
 
-def test_a_picture_without_masks_takes_a_box(section):
+def test_a_picture_without_masks_takes_a_box_once_it_is_drawn(section):
     app = section(picture="digit-3", network="Digits: CNN-M of MIP-IN", **{"class": "3"})
     assert not app.exception and page.widget(app, "region").options == ["Box", "Outline"]
-    assert table(app)["Chance"][0] == percent(0.25)
+    assert ["Draw a box" in info for info in page.infos(app)] == [True] and not table(app)
+    page.choose(app, "box_left", 0.0)
+    assert float(table(app)["Chance"][0].split(" ")[0]) == pytest.approx(100 * 0.75 * 0.5, abs=2)
 
 
 def test_the_downloaded_table_holds_every_map():

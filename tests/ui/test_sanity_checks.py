@@ -100,7 +100,7 @@ def test_the_original_maps_are_part_of_the_estimate_once(open_app, engine, never
 
 def test_cheap_stages_run_by_themselves_and_the_others_wait(open_app, monkeypatch):
     """The budget is spent stage by stage, so all methods can be compared at the first stages at once."""
-    monkeypatch.setattr(asked, "may_run", lambda place, key, seconds, fits=False: place != "sanity" or next(turns) < 5)
+    monkeypatch.setattr(asked, "may_run", lambda place, *_: place != "sanity" or next(turns) < 5)
     turns = iter(range(1000))
     app = open_app("sanity_checks", {**PAGE, "draw_seed": "81"})
     assert len(page.pictures(app, "filmstrip")) == 4 + 5 and not verdicts(app)
@@ -119,7 +119,7 @@ def test_a_stopped_run_keeps_what_is_finished(open_app, never_at_once, monkeypat
 def test_a_method_that_fits_says_so_and_never_runs_by_itself(open_app, at_once):
     app = open_app("sanity_checks", {**PAGE, "methods": ["MIP-IN"], "draw_seed": "78"})
     assert page.widget(app, RUN).label.startswith("Re-initialise weights, 3 maps on 3 networks, about")  # the controls' are there
-    assert page.widget(app, RUN).label.endswith(" after a fit") and "Edges (Sobel)" in verdicts(app)
+    assert page.widget(app, RUN).label.endswith(" with a fit") and "Edges (Sobel)" in verdicts(app)
     assert any("MIP-IN fits its statistics again on each of the randomised networks" in caption for caption in page.captions(app))
 
 
@@ -183,7 +183,7 @@ def test_two_maps_can_be_compared_in_detail(open_app, engine, at_once):
     assert page.widget(app, "closely_method").label == "Compare in detail"
     app = choose(app, "closely_method", "Edges (Sobel)")
     text = page.words(app)
-    assert "Edges (Sobel), trained weights" in text and "new weights down to: Last layer (7)" in text and "SSIM 1.00" in text
+    assert "Sobel, trained weights" in text and "new weights down to: Last layer (7)" in text and "SSIM 1.00" in text
     assert len(page.maps(app)) == 2 and engine.runs == runs
 
 

@@ -91,3 +91,21 @@ def test_without_the_random_control_chance_is_that_of_the_masks(monkeypatch):
     weak, strong = (metric.SensitivityN(np.array([1, 4]), np.full(2, mean), 50, ex.Passes()) for mean in (0.19, 0.2))
     sensitivity._words([method, method], [weak, strong], "pixels")  # 1.96 / sqrt(2 x 50) = 0.196
     assert len(warned) == 1 and "its mean is 0.19" in warned[0]
+
+
+def test_a_draft_comes_first_and_the_button_replaces_it(opened, engine, monkeypatch):
+    real = engine.cost_together
+
+    def cost(measurements):
+        counts = getattr(measurements[0].settings, "counts", None)
+        seconds = 60.0 if counts and len(counts) > sensitivity.DRAFT_POINTS else 0.5
+        passes = real(measurements).passes
+        return ex.Cost(passes, seconds if passes else 0.0)
+
+    monkeypatch.setattr(engine, "cost_together", cost)
+    monkeypatch.setattr(asked, "FREE_SECONDS", 30.0)
+    app = opened(seed="6")
+    assert len(curves(app)["gradient"]) == sensitivity.DRAFT_POINTS
+    assert any(caption.startswith("A draft so far: 20 sets for each of 4 n") for caption in page.captions(app))
+    page.click(app, "run-sensitivity")
+    assert len(curves(app)["gradient"]) == sensitivity.POINTS and not any("draft so far" in each for each in page.captions(app))
