@@ -55,7 +55,8 @@ def settings(workspace: Workspace, answers: Sequence[Answer], display: Display |
     reference = next((question.reference_set for question, _ in answers if question.reference_set), None)
     return {
         "network": {"name": network.name, "fingerprint": network.fingerprint, "device": str(network.device)},
-        "picture": {"name": picture.name, "sha256": picture.digest, "size": list(picture.image.size)},
+        "picture": {"name": picture.name, "sha256": picture.digest, "size": list(picture.image.size),
+                    "fit": workspace.input.fit},
         "target": {"classes": list(classes), "names": [network.categories[index] for index in classes],
                    "explains": "logit" if len(classes) == 1 else "difference of two logits"},
         "seed": workspace.seed,

@@ -1,7 +1,7 @@
 """Maps side by side in one plotly figure: zoom and pan are linked, hovering reads value and rank, opacity stays in the browser.
 
 One figure whose pictures are JPEGs is by far the fastest way to show many maps in Streamlit. A figure that the server changes
-loses its zoom, so opacity is a slider of the figure itself.
+loses its zoom, so opacity is set in the browser (opacity.py).
 """
 
 from __future__ import annotations
@@ -18,27 +18,35 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from components.drawing import map_words, opacity
 from components.drawing.colour import OPACITY, Display, Shown, backdrop, grey, rgba
 from components.drawing.numbers import significant
+from components.drawing.theme import SMALLEST, ink, muted, warning
 
-TITLE, LEGEND, SIDE = 24, 70, 250  # nominal pixels of a panel: its title, colour bar and lines, its map
-WIDE_SIDE = 290  # of three panels in a row
-LINE = 15  # of the text under a colour bar
-SLIDER = 52
-INK = {"light": "#1d2426", "dark": "#e4e8e9"}  # the theme's text colours; plotly's default for annotations is paler
-MUTED, WARNING = "#7d878b", "#c2710c"
+TITLE, LEGEND = 24, 72  # nominal pixels of a panel: its title, its colour bar and two lines
+SIDES = {3: 250, 4: 230}  # nominal pixels of a map, by the number of columns; the figure grows with the page, its text does not
+SMALLEST_SIDE = 190  # with five columns
+LINE = 16  # of the text under a colour bar
+LETTERS = {3: 44, 4: 40}  # of that text in a line, by the number of columns
+FEWEST_LETTERS = 32  # of that text in a line, with five columns
+NARROWEST = 0.96  # of the nominal width of a panel: where the page is narrower, the figure is swiped
+LONGEST_TITLE = 26  # letters that fit a panel of the smallest width
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"]}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of the figure: a map over the backdrop, or (``shown`` None) the picture alone, faint if ``pending``."""
+    """One picture of the figure: a map over the backdrop, or (``shown`` None) the picture alone, faint if ``pending``.
+
+    ``short`` is the title where the panel is too narrow for the whole one.
+    """
 
     title: str
     shown: Shown | None = None
     lines: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     pending: bool = False
+    short: str = ""
 
 
 def columns_for(panels: int) -> int:
@@ -50,12 +58,17 @@ def columns_for(panels: int) -> int:
 
 
 def draw(seen: Image.Image, panels: Sequence[Panel], display: Display, alt: str) -> None:
-    """Draw the figure into the current container, as wide as the page and as high as its panels need."""
+    """Draw the figure into the current container, as wide as the page and as high as its panels need. ``alt``: what it shows,
+    for people who do not see it; the numbers of the maps are added."""
     grid = _Grid.of(panels)
     ratio = grid.columns * grid.side / grid.height
-    st.html(f"<style>.st-key-maps {{ --columns: {grid.columns}; --ratio: {ratio:.4f}; }}</style>")
+    panel = round(NARROWEST * grid.side)
+    st.html(f"<style>.st-key-maps {{ --columns: {grid.columns}; --ratio: {ratio:.4f}; --panel: {panel}px; }}</style>")
     with st.container(key="maps", height="stretch"):
-        st.plotly_chart(figure(seen, panels, display), key="heatmaps", config=CONFIG, height="stretch", alt=alt)
+        st.plotly_chart(figure(seen, panels, display), key="heatmaps", config=CONFIG, height="stretch",
+                        alt=f"{alt}. {in_words(panels)}")
+    if any(panel.shown for panel in panels):
+        opacity.draw()
 
 
 def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict[str, Any]:
@@ -68,7 +81,7 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
     bars: list[dict[str, Any]] = []
     on_dark = display.backdrop == "None" and st.context.theme.type == "dark"
     layout: dict[str, Any] = {
-        "height": grid.height, "margin": {"l": 2, "r": 2, "t": 0, "b": SLIDER},
+        "height": grid.height, "margin": {"l": 2, "r": 2, "t": 0, "b": 0},
         "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": "zoom", "annotations": notes, "images": bars}
     for place, panel in enumerate(panels):
         cell = _Cell.at(place, grid)
@@ -82,7 +95,6 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
             bars.append(image)
             notes += labels
         notes += _texts(panel, cell, grid.columns)
-    layout["sliders"] = _opacity_slider([place for place, trace in enumerate(traces) if trace["type"] == "heatmap"])
     return {"data": traces, "layout": layout}
 
 
@@ -99,7 +111,7 @@ class _Grid:
     def of(cls, panels: Sequence[Panel]) -> _Grid:
         columns = columns_for(len(panels))
         most = max(sum(map(len, _wrapped(panel, columns))) for panel in panels)
-        side = WIDE_SIDE if columns == 3 else SIDE
+        side = SIDES.get(columns, SMALLEST_SIDE)
         return cls(columns, -(-len(panels) // columns), side, max(LEGEND, LEGEND + LINE * (most - 2)))
 
     @property
@@ -108,7 +120,7 @@ class _Grid:
 
     @property
     def height(self) -> int:
-        return self.rows * self.line + SLIDER
+        return self.rows * self.line
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,8 @@ class _Cell:
         width = (1 - gap * (grid.columns - 1)) / grid.columns
         left = column * (width + gap)
         top = 1 - row / grid.rows - TITLE * pixel
-        return cls("" if place == 0 else str(place + 1), left, left + width, top, top - grid.side * pixel, pixel)
+        side = grid.side * width * grid.columns  # as high as it is wide without the gaps
+        return cls("" if place == 0 else str(place + 1), left, left + width, top, top - side * pixel, pixel)
 
 
 def _axes(cell: _Cell, size: tuple[int, int]) -> dict[str, Any]:
@@ -168,7 +181,7 @@ def _colour_bar(shown: Shown, cell: _Cell, on_dark: bool) -> tuple[dict[str, Any
     places = ((low, cell.left, "left"), ((low + high) / 2, (cell.left + cell.right) / 2, "center"), (high, cell.right, "right"))
     labels = [{"text": significant(value), "x": x, "xanchor": anchor, "xref": "paper", "yref": "paper",
                "y": image["y"] - image["sizey"], "yanchor": "top", "yshift": 2, "showarrow": False,
-               "font": {"size": 10, "color": MUTED}}
+               "font": {"size": SMALLEST, "color": muted()}}
               for value, x, anchor in places]
     return image, labels
 
@@ -185,20 +198,26 @@ def _ramp(diverging: bool, on_dark: bool) -> str:
 def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
     """The title over a map and the lines under its colour bar, broken to its width."""
     common = {"showarrow": False, "xref": "paper", "x": cell.left, "xanchor": "left", "align": "left", "yref": "paper"}
-    title = {**common, "text": f"<b>{escape(panel.title)}</b>", "y": cell.top, "yanchor": "bottom", "yshift": 1,
+    title = {**common, "text": f"<b>{escape(_title(panel))}</b>", "y": cell.top, "yanchor": "bottom", "yshift": 1,
              "font": {"size": 13, "color": ink()}}
     plain, warnings = _wrapped(panel, columns)
-    lines = [*map(escape, plain), *(f'<span style="color:{WARNING}">{escape(line)}</span>' for line in warnings)]
+    lines = [*map(escape, plain), *(f'<span style="color:{warning()}">{escape(line)}</span>' for line in warnings)]
     if not lines:
         return [title]
     below = 4 if panel.shown is None else 33
     return [title, {**common, "text": "<br>".join(lines), "y": cell.bottom, "yanchor": "top", "yshift": -below,
-                    "font": {"size": 11, "color": MUTED}}]
+                    "font": {"size": SMALLEST, "color": muted()}}]
+
+
+def _title(panel: Panel) -> str:
+    """The title, or the short one, cut to what fits a panel at its narrowest, so that no title runs into the next."""
+    title = panel.title if len(panel.title) <= LONGEST_TITLE else panel.short or panel.title
+    return title if len(title) <= LONGEST_TITLE else f"{title[:LONGEST_TITLE - 1].rstrip()}\u2026"
 
 
 def _wrapped(panel: Panel, columns: int) -> tuple[list[str], list[str]]:
     """The lines and the warnings of a panel, broken to its width."""
-    width = {3: 60, 4: 44}.get(columns, 34)
+    width = LETTERS.get(columns, FEWEST_LETTERS)
 
     def wrapped(lines: Sequence[str]) -> list[str]:
         return [piece for line in lines for piece in textwrap.wrap(line, width)]
@@ -206,24 +225,9 @@ def _wrapped(panel: Panel, columns: int) -> tuple[list[str], list[str]]:
     return wrapped(panel.lines), wrapped(panel.warnings)
 
 
-def ink() -> str:
-    """The theme's text colour."""
-    return INK[st.context.theme.type or "light"]
-
-
-def _opacity_slider(maps: Sequence[int]) -> list[dict[str, Any]]:
-    """A slider that fades the traces numbered ``maps`` in the browser, without a rerun, so the zoom stays."""
-    if not maps:
-        return []
-    levels = [round(0.1 * step, 1) for step in range(11)]
-    return [{
-        "active": levels.index(OPACITY), "x": 0, "len": 0.3, "y": 0, "yanchor": "top", "pad": {"t": 14, "b": 0},
-        "steps": [{"method": "restyle", "label": f"{round(100 * level)} %", "args": [{"opacity": level}, list(maps)]}
-                  for level in levels],
-        "currentvalue": {"prefix": "Opacity of the maps: ", "font": {"size": 11, "color": MUTED}, "offset": 6},
-        "font": {"size": 1, "color": "rgba(0,0,0,0)"}, "ticklen": 0, "minorticklen": 0, "borderwidth": 0,
-        "bgcolor": "rgba(125,135,139,0.35)", "activebgcolor": "#0f766e", "transition": {"duration": 0},
-    }]
+def in_words(panels: Sequence[Panel]) -> str:
+    """The maps in words with their numbers."""
+    return " ".join(f"{panel.title}: {map_words.in_words(panel.shown.values)}." for panel in panels if panel.shown is not None)
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Image.Image: lambda image: (image.mode, image.size, image.tobytes())})

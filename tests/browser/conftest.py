@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.networks import APP_NETWORK
 from support.paths import ROOT
 
 CHROMIUM = "/usr/bin/chromium"
@@ -100,7 +101,10 @@ class Visit:
         if message.type == "error" and not probe:
             self.problems.append(message.text)
 
-    def go(self, link: str = "", wait: str = PAINTED) -> Visit:
+    def go(self, link: str = "", wait: str = PAINTED, network: str = APP_NETWORK) -> Visit:
+        """Open a link, on this network unless the link names one; an empty name leaves the choice to the app."""
+        if network and "network=" not in link:
+            link += f"{'&' if '?' in link else '?'}network={network}"
         self.page.goto(f"{self.address}/{link}")
         self.page.wait_for_selector(wait)
         self.settle()
