@@ -1,7 +1,7 @@
-"""Bring torch, which takes seconds, while the server starts and the browser is still fetching the page.
+"""Bring torch and the default network, which take seconds, while the server starts and the browser is still fetching the page.
 
-The server calls ``while_serving`` once. A page that needs the libraries waits in ``finish``, so that two threads never import
-the same packages at once.
+The server calls ``while_serving`` once. A page waits in ``finish`` for the libraries, so that two threads never import the same
+packages at once. The network follows in the same thread, while the page draws its sidebar; a page that needs it waits for it there.
 """
 
 from __future__ import annotations
@@ -13,18 +13,36 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 _warming: threading.Thread | None = None
+_imported = threading.Event()
 
 
 @asynccontextmanager
 async def while_serving(_server: Any) -> AsyncIterator[dict[str, Any]]:
     """What the server holds open from its start to its end."""
     global _warming
-    _warming = threading.Thread(target=importlib.import_module, args=("components.sidebar.sidebar",), name="warm start", daemon=True)
+    _warming = threading.Thread(target=_warm, name="warm start", daemon=True)
     _warming.start()
     yield {}
+
+
+def _warm() -> None:
+    try:
+        importlib.import_module("components.sidebar.sidebar")
+    finally:
+        _imported.set()  # also after a failure, which the page then meets itself
+    from components.sidebar.network_picker import DEFAULT
+    from components.state.engine import network
+    from explainers.errors import ExplainerError
+
+    try:
+        default = network(DEFAULT)
+    except ExplainerError:
+        return  # the page loads it again, and shows the reason
+    default.measure()
+    default.pass_seconds()
 
 
 def finish() -> None:
     """Wait until the libraries are there; without a server, as in tests, they come with the first import."""
     if _warming is not None:
-        _warming.join()
+        _imported.wait()

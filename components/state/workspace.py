@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-
-import streamlit as st
 
 import explainers as ex
 from components.state.model_input import ModelInput, Picture
@@ -62,7 +61,7 @@ class Workspace:
         return ex.Question(self.network, self.input.x, method, self.target, method.settings(**params), self.seed, self.reference)
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
+@lru_cache(maxsize=16)
 def class_labels(categories: tuple[str, ...]) -> tuple[str, ...]:
     """The class names, made unique: ImageNet has two cranes."""
     counts = Counter(categories)

