@@ -141,7 +141,7 @@ class MapCache:
 
 
 class Unrecorded:
-    """A cache's ``get`` and ``put`` that add nothing to the keys of ``MapCache.recorded``."""
+    """A cache's entries, whose ``get`` and ``put`` add nothing to the keys of ``MapCache.recorded``."""
 
     def __init__(self, cache: MapCache) -> None:
         self._cache = cache
@@ -153,6 +153,9 @@ class Unrecorded:
     def put(self, key: str, value: Any) -> None:
         with self._cache.recorded(set()):
             self._cache.put(key, value)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._cache
 
 
 class _Memory:

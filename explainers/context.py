@@ -31,6 +31,8 @@ class FitStore(Protocol):
 
     def put(self, key: str, value: Any) -> None: ...
 
+    def __contains__(self, key: object) -> bool: ...
+
 
 class Memo(dict[tuple[Any, ...], tuple[Any, Passes]]):
     """Intermediate results by key, each with its passes. ``hits`` counts how often one was reused."""
@@ -204,7 +206,7 @@ def stored_name(network: Classifier, key: tuple[Any, ...]) -> str:
 def is_fitted(network: Classifier, reference: ReferenceSet, key: tuple[Any, ...], fits: FitStore | None) -> bool:
     """Whether statistics of a reference set are shipped with it or stored in ``fits``."""
     shipped = reference.statistics is not None and key in reference.statistics
-    return shipped or (fits is not None and fits.get(stored_name(network, (*key, reference))) is not None)
+    return shipped or (fits is not None and stored_name(network, (*key, reference)) in fits)
 
 
 def seeded(seed: int, index: int = 0) -> torch.Generator:

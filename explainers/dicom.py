@@ -19,11 +19,18 @@ MARK = b"DICM"  # at byte 128
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax whose whole file is one compressed stream
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
+# The elements that decide what is seen. Everything else may say whose picture it is.
+SEEN = ("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated",
+        "BitsStored", "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope", "WindowCenter", "WindowWidth", "PixelData")
+NEUTRAL = "1.2.840.10008.5.1.4.1.1.7", "2.25.1"  # the class of pictures from any source, and an identifier that names none
+
 
 @dataclass(frozen=True)
 class Frame:
-    """The first frame. values: float32 (H, W) in the file's units, or uint8 (H, W, 3) colours. window: the file's first (level,
-    width), None where it names none. inverted: small values are shown white (MONOCHROME1)."""
+    """The first frame. values: float32 (H, W) in the file's units, finite or not a number, or uint8 (H, W, 3) colours.
+
+    window: the file's first (level, width), None where it names none. inverted: small values are shown white (MONOCHROME1).
+    """
 
     values: np.ndarray
     window: tuple[float, float] | None
@@ -56,6 +63,26 @@ def read_dicom(data: bytes) -> Frame:
         raise PictureError(damaged()) from error
 
 
+def without_header(data: bytes) -> bytes:
+    """The same pixels, units and window in a file without anything else, such as names, dates and identifiers.
+
+    Text that is part of the pixels stays. data: a file that ``read_dicom`` can read.
+    """
+    import pydicom
+
+    header = pydicom.dcmread(BytesIO(data))
+    plain = pydicom.Dataset()
+    for name in SEEN:
+        if name in header:
+            plain.add(header[name])
+    plain.file_meta = pydicom.dataset.FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
+    plain.file_meta.MediaStorageSOPClassUID, plain.file_meta.MediaStorageSOPInstanceUID = NEUTRAL
+    buffer = BytesIO()
+    pydicom.dcmwrite(buffer, plain, enforce_file_format=True)
+    return buffer.getvalue()
+
+
 def _refuse(header: Any) -> None:
     """Raise PictureError, before any pixel is decoded, for a file without a picture that can be read here."""
     if "PixelData" not in header:
@@ -75,7 +102,9 @@ def _frame(header: Any, stored: np.ndarray) -> Frame:
             raise PictureError("This DICOM file's colours have more than 8 bits; save the picture as PNG.")
         return Frame(stored, None, False, notes)
     slope, intercept = float(header.get("RescaleSlope", 1) or 1), float(header.get("RescaleIntercept", 0) or 0)
-    values = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    with np.errstate(over="ignore", invalid="ignore"):  # a slope beyond all reason
+        values = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    values[~np.isfinite(values)] = np.nan
     level, width = _first(header, "WindowCenter"), _first(header, "WindowWidth")
     return Frame(values, None if level is None or width is None or width <= 0 else (level, width),
                  header.PhotometricInterpretation == "MONOCHROME1", notes)

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
+from support.dicom_files import dicom
 
+from explainers.dicom import without_header
 from explainers.pictures import PictureError, read_picture
 
 STORED = np.arange(256, dtype=np.uint16).reshape(16, 16) * 8  # 0 .. 2040
-
-
-def dicom(stored: np.ndarray, syntax: str = "1.2.840.10008.1.2.1", **elements: Any) -> bytes:
-    """A grey DICOM file in Explicit VR Little Endian with these stored values."""
-    pydicom = pytest.importorskip("pydicom", minversion="3")
-    header = pydicom.dataset.Dataset()
-    header.file_meta = pydicom.dataset.FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = syntax
-    header.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    bits = stored.dtype.itemsize * 8
-    basic = {"PatientName": "A^Name", "PhotometricInterpretation": "MONOCHROME2", "SamplesPerPixel": 1, "Rows": stored.shape[-2],
-             "Columns": stored.shape[-1], "BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": 0}
-    for name, value in {**basic, **elements}.items():
-        setattr(header, name, value)
-    header.add_new(0x7FE00010, "OW", stored.tobytes())
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, header, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def refusal(data: bytes) -> str:
@@ -57,6 +38,12 @@ def test_values_are_rescaled_and_shown_through_the_files_window():
     assert picture.image.info == {}
 
 
+def test_values_that_are_not_finite_are_pixels_without_a_value():
+    picture = read_picture(dicom(STORED, RescaleSlope=3e35, RescaleIntercept=0))
+    assert np.array_equal(np.isnan(picture.values), STORED.astype(np.float64) * 3e35 > np.finfo(np.float32).max)
+    assert np.isfinite(picture.value_range).all()
+
+
 def test_monochrome1_shows_small_values_white():
     picture = read_picture(dicom(STORED, PhotometricInterpretation="MONOCHROME1", WindowCenter=1000, WindowWidth=100))
     assert picture.inverted and picture.image.getpixel((0, 0)) == (255,) * 3 and picture.image.getpixel((15, 15)) == (0,) * 3
@@ -75,6 +62,24 @@ def test_colours_are_read():
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     data = dicom(pixels, PhotometricInterpretation="RGB", SamplesPerPixel=3, PlanarConfiguration=0, Rows=16, Columns=16)
     assert np.array_equal(np.asarray(read_picture(data).image), pixels)
+
+
+GREY_FILE = {"RescaleSlope": 0.5, "RescaleIntercept": -1024, "WindowCenter": [40, 500], "WindowWidth": [400, 2000],
+             "NumberOfFrames": 2, "PhotometricInterpretation": "MONOCHROME1"}
+COLOUR_FILE = {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0, "Rows": 16, "Columns": 16}
+
+
+@pytest.mark.parametrize(("stored", "elements"), [
+    (np.stack([STORED, STORED[::-1]]), GREY_FILE), (np.zeros((16, 16, 3), np.uint8) + np.uint8([1, 2, 3]), COLOUR_FILE)])
+def test_without_the_header_the_picture_is_the_same_and_nobody_is_named(stored, elements):
+    data = dicom(stored, PatientID="ID-4711", InstitutionName="Hospital", StudyInstanceUID="1.2.3.4711", **elements)
+    data = b"preamble".ljust(128, b"!") + data[128:]
+    before, after = read_picture(data), read_picture(without_header(data))
+    assert np.array_equal(np.asarray(after.image), np.asarray(before.image)) and after.notes == before.notes
+    assert (after.window, after.inverted) == (before.window, before.inverted)
+    assert after.values is before.values is None or np.array_equal(after.values, before.values)
+    private = (b"A^Name", b"4711", b"Hospital", b"preamble", b"1.2.3")
+    assert all(word in data for word in private) and not any(word in without_header(data) for word in private)
 
 
 @pytest.mark.parametrize("change, word", [

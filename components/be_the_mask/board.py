@@ -11,11 +11,11 @@ from PIL import Image
 from components.be_the_mask.boxes import Box, Size
 from components.be_the_mask.game import BOARD, Game, take
 from components.drawing.heatmaps import data_uri
+from components.drawing.masked import SMALL
 from components.state.workspace import Workspace
 
 HEIGHT = 350
 VEIL = 0.78  # how much of the picture a hidden part loses
-SHARP = 64  # pixels: a picture with a shorter side keeps its sharp edges when it is enlarged
 
 
 def draw(workspace: Workspace, game: Game) -> None:
@@ -39,7 +39,7 @@ def figure(seen: Image.Image, game: Game, size: Size) -> dict[str, Any]:
     shown = Image.fromarray(np.where(game.mask(size)[..., None], pixels, veiled).round().astype(np.uint8))
     plain = {"visible": False, "fixedrange": True, "constrain": "domain"}
     return {
-        "data": [{"type": "image", "source": data_uri(shown), "hoverinfo": "skip", "zsmooth": "fast" if width >= SHARP else False}],
+        "data": [{"type": "image", "source": data_uri(shown), "hoverinfo": "skip", "zsmooth": "fast" if width >= SMALL else False}],
         "layout": {
             "margin": {"l": 0, "r": 0, "t": 0, "b": 0}, "dragmode": "select", "plot_bgcolor": "rgba(0,0,0,0)",
             "newselection": {"line": {"color": "#ffffff", "width": 2, "dash": "solid"}},

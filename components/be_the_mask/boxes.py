@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.drawing.selections import percents
 from components.state.objects import object_masks
 from components.state.workspace import Workspace
 from explainers.metrics import revealed
@@ -48,15 +49,15 @@ class Box:
 
 
 def drawn(box: dict[str, Sequence[float]], reveals: bool, size: Size) -> Box | None:
-    """Plotly's box in pixel coordinates, either way round; pixel i covers i - 0.5 to i + 0.5. None if no pixel is in it."""
-    (left, right), (top, bottom) = _percents(box["x"], size[1]), _percents(box["y"], size[0])
+    """Plotly's box in pixel coordinates, either way round. None if no pixel is in it."""
+    (left, right), (top, bottom) = _ends(box["x"], size[1]), _ends(box["y"], size[0])
     made = Box(left, top, right, bottom, reveals)
     return None if made.is_empty(size) else made
 
 
-def _percents(ends: Sequence[float], side: int) -> list[float]:
+def _ends(values: Sequence[float], side: int) -> list[float]:
     """The lower and the upper end in percent of the side, from pixel coordinates."""
-    return [round(float(value), 2) for value in np.clip(100 * (np.sort(ends) + 0.5) / side, 0, 100)]
+    return [round(float(value), 2) for value in percents(sorted(values), side)]
 
 
 def opening(workspace: Workspace, reveals: bool) -> Box:

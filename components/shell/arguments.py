@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-NETWORKS = "EXPLORER_NETWORKS"  # the files of a person's own networks, separated as in PATH
+NETWORKS = "EXPLORER_NETWORKS"  # as explainers.networks.own_modules has it, whose import would bring torch before the server starts
 
 
 def read(arguments: Sequence[str]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import PurePath
 
 import streamlit as st
 
 import explainers as ex
-from components.state import network_link
+from components.state import link, network_link
 from explainers.networks import loading
+from explainers.networks.checkpoints import card_fields
 
 CHECKPOINT_TYPES = ["safetensors", "pth", "pt"]
 UPLOADED, ERRORS = "uploaded_networks", "own_errors"
@@ -108,14 +108,14 @@ def _load_own() -> None:
     try:
         if len(checkpoints) != 1 or len(cards) > 1:
             raise ex.ExplainerError("Give one checkpoint, and at most one .json card with it.")
-        card = json.loads(cards[0].getvalue()) if cards else None
+        card = card_fields(cards[0].getvalue()) if cards else None
         file = checkpoints[0]
         network = ex.load_uploaded_model(file.name, file.getvalue(), st.session_state.own_architecture, card)
     except ex.ExplainerError as error:
         errors.append(str(error))
-    except ValueError:
-        errors.append("The .json card is not valid JSON.")
     else:
         name = f"{PurePath(file.name).stem[:40]} (uploaded)"
+        awaited = name == link.get(network_link.PARAMETER) and name not in uploaded()
         uploaded()[name] = network
-        network_link.choose(name)
+        if not awaited:  # else the link's fingerprint stays, so that other weights are warned of
+            network_link.choose(name)

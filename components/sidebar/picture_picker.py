@@ -64,7 +64,7 @@ def _chosen(kind: str) -> Picture | Missing:
     name = link.get(PARAMETER)
     file_name = link.get(FILE)
     samples = {sample.name: sample for sample in ex.samples()}
-    if not name or _is_of_former_kind(name, kind, samples):
+    if _is_of_former_kind(name, kind, samples) or not name:
         name = _first(kind, samples)
         choose(name)
     if name in samples:
@@ -72,7 +72,7 @@ def _chosen(kind: str) -> Picture | Missing:
         return _sample(name)
     upload = pool.find(name)
     if upload:
-        return picture_of(upload)
+        return _picture_of(upload.name, upload.file_name, upload)
     if name.startswith(pool.PREFIX):
         return Missing("picture", uploading.plain(file_name) or "an uploaded picture", uploading.plain(name.removeprefix(pool.PREFIX)))
     return Missing("picture", uploading.plain(name))
@@ -105,10 +105,11 @@ def _sample(name: str) -> Picture:
     return Picture(sample.name, sample.title, sample.load(), kind=sample.kind, source=sample.source)
 
 
-def picture_of(upload: pool.Upload) -> Picture:
-    """An upload as a picture that can be explained."""
-    read = upload.read()
-    return Picture(upload.name, uploading.plain(upload.file_name), read.image, read.notes, deep=None if read.values is None else read)
+@st.cache_resource(max_entries=4, show_spinner=False, scope="session")
+def _picture_of(name: str, file_name: str, _upload: pool.Upload) -> Picture:
+    """An upload as a picture that can be explained. The last few are kept, because a large one's digest takes a tenth of a second."""
+    read = _upload.read()
+    return Picture(name, uploading.plain(file_name), read.image, read.notes, deep=None if read.values is None else read)
 
 
 def _uploads(uploads: Sequence[pool.Upload], chosen: str) -> None:
@@ -137,9 +138,11 @@ def _step(key: str, label: str, name: str) -> None:
 def _remove(name: str) -> None:
     """Callback: take an upload from the gallery, and choose its neighbour, or the first sample."""
     names = [upload.name for upload in pool.uploads(pool.EXPLAIN)]
-    at = names.index(name)
     upload = pool.find(name)
-    pool.remove([upload] if upload else [], pool.EXPLAIN)
+    if upload is None or name not in names:  # a second click, before the page was drawn again
+        return
+    at = names.index(name)
+    pool.remove([upload], pool.EXPLAIN)
     rest = names[:at] + names[at + 1:]
     choose(rest[min(at, len(rest) - 1)] if rest else "")
 

@@ -40,11 +40,11 @@ def _windowed(picture: Picture, deep: ex.Picture) -> Picture:
         "Width", 0.0, None, None, step, decimals, key=WIDTH, bind="query-params", placeholder=f"{first_width:g}",
         help="The range of values from black to white; a narrow window has more contrast, and what lies outside it is black or "
              f"white. Empty: {first_width:g}.")
-    return _shown(picture.digest, level, width, picture)
+    return _shown(picture.name, level, width, picture)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, scope="session")
-def _shown(digest: str, level: float | None, width: float | None, _picture: Picture) -> Picture:
+@st.cache_resource(max_entries=4, show_spinner=False, scope="session")
+def _shown(name: str, level: float | None, width: float | None, _picture: Picture) -> Picture:
     deep = _picture.deep
     return _picture if deep is None else replace(_picture, image=deep.windowed(level, width).image)
 

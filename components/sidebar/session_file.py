@@ -16,6 +16,7 @@ TO_OPEN = "session_to_open"
 COMPLAINTS = "session_complaints"
 PAGES = {path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py")}
 FIRST_PAGE = "compare"
+RESERVED = ("embed", "embed_options")  # parameters that Streamlit keeps for itself, and refuses to set
 KEPT = ("first_run", "uploaded_networks")  # what stays of the session that another one replaces
 
 
@@ -34,8 +35,8 @@ def _contents() -> None:
     st.download_button(
         "Save session", lambda: session_archive.write(session), "session.zip", "application/zip", key="save_session",
         on_click="ignore", width="stretch", disabled=too_large,
-        help="A zip file with the uploaded pictures as they were given, the reference pictures, and the settings; no weights and "
-             "no maps.")
+        help="A zip file with the uploaded pictures (of DICOM files without the patient's data), the reference pictures, and the "
+             "settings; no weights and no maps.")
     if too_large:
         st.caption(f"The uploaded pictures take {pool.size() / 2**20:.0f} MB, and a session file may hold "
                    f"{session_archive.MOST_BYTES // 2**20} MB: remove some first.")
@@ -103,7 +104,7 @@ def _open(session: Session) -> None:
     kept = {name: st.session_state[name] for name in KEPT if name in st.session_state}
     st.session_state.clear()
     st.session_state.update(kept)
-    query = {name: list(values) for name, values in session.query.items()}
+    query = {name: list(values) for name, values in session.query.items() if name.lower() not in RESERVED}
     lines = []
     for number, picture in enumerate(session.pictures):
         roles = set(picture.roles) & set(_WORDS) or {pool.EXPLAIN}

@@ -41,7 +41,7 @@ def draw() -> Workspace | list[Missing] | None:
             target = _target(network, shown)
         seed = st.number_input(
             "Seed", 0, LARGEST_SEED, 0, key="seed", bind="query-params",
-            help="Methods with randomness (noise, random masks) give the same map for the same seed.")
+            help="Some methods draw random noise or masks. The same number (seed) gives the same map again.")
         copy_link.draw()
         session_file.draw()
         cached_maps.draw()
@@ -69,11 +69,12 @@ def _target(network: ex.Classifier | None, shown: ModelInput | None) -> ex.Targe
     labels = class_labels(network.categories) if network else ()
     chosen = st.selectbox(
         "Class", [TOP, *labels], key="class", bind="query-params",
-        help="The class whose logit the maps explain. The top prediction follows the picture. Type to search.")
+        help="The class that the maps explain: what speaks for its score (logit). The top prediction follows the picture. Type to "
+             "search.")
     contrast = st.selectbox(
         "Contrast class", [NO_CONTRAST, *labels], key="against", bind="query-params",
-        help="A second class: the maps then explain logit(class) \u2212 logit(contrast class), what speaks for the one rather "
-             "than the other. Type to search.")
+        help="A second class: the maps then show what speaks for the first rather than for this one, logit(class) \u2212 "
+             "logit(contrast class). Type to search.")
     if shown is None:
         return ex.Target.of(0)
     first = shown.ranked[0] if chosen == TOP else labels.index(chosen)

@@ -1,4 +1,4 @@
-"""What all uploaders of pictures share: the accepted types, reading a file, and one line for each file that cannot be used."""
+"""What all uploaders of pictures share: the accepted types, and one line for each file that cannot be used."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ import explainers as ex
 TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "dcm"]
 MEGABYTES = 20
 MOST_COMPLAINTS = 4
-
-
-def read(file: Any, complaints: list[str]) -> ex.Picture | None:
-    """The picture in an uploaded file. For a file that cannot be read: None, and one more line in ``complaints``."""
-    try:
-        return ex.read_picture(file.getvalue())
-    except ex.ExplainerError as error:
-        complaints.append(complaint(file, error))
-        return None
 
 
 def complaint(file: Any, error: ex.ExplainerError) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 import explainers as ex
+from explainers.networks import own_modules
 
 CACHE_FOLDER = "EXPLORER_CACHE"  # where maps are kept between starts; "off" keeps them in memory alone
 
@@ -19,7 +20,12 @@ def engine() -> ex.Engine:
     return ex.Engine(cache=ex.MapCache(None if folder == "off" else folder))
 
 
-@st.cache_resource(max_entries=3, show_spinner=False)
 def network(name: str) -> ex.Classifier:
     """A network whose weights are on this machine. Raises ExplainerError; a failure is not remembered."""
+    return _network(name, own_modules.changed(name))
+
+
+@st.cache_resource(max_entries=3, show_spinner=False)
+def _network(name: str, changed: int) -> ex.Classifier:
+    """changed: the time of the last change of a person's file, which is then loaded again; 0 for other networks."""
     return ex.load_model(name)

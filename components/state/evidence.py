@@ -21,7 +21,7 @@ from components.state.workspace import Workspace
 from explainers.metrics import class_sensitivity, insertion_deletion, localisation, sanity_checks
 from explainers.metrics.class_sensitivity import ClassSensitivity
 from explainers.metrics.insertion_deletion import InsertionDeletion
-from explainers.metrics.protocols import COARSE_STEPS, Params
+from explainers.metrics.protocols import COARSE_STEPS, FEWER_STEPS, Params
 from explainers.metrics.sanity_checks import Step, StepQuestion
 
 CONTROLS, CLASSES, WEIGHTS, PLACE = "controls", "classes", "weights", "place"
@@ -94,12 +94,16 @@ def forget_region() -> None:
 
 
 def against_controls(own: InsertionDeletion, controls: Sequence[tuple[ex.Method, InsertionDeletion]], settings: Params) -> Finding:
-    """Whether a map beats every control by insertion and by deletion; if not, the first control that it does not beat."""
-    for method, control in controls:
-        behind = insertion_deletion.not_better(own, control)
-        if behind:
-            name, numbers = behind[0].name.removesuffix("_auc"), _against(behind[0].of(own), behind[0].of(control))
-            return Finding(f"no better than the control {method.title} by {name}: {numbers}, {_protocol(own, settings)}", warned=True)
+    """Whether a map beats every control by insertion and by deletion; else the first that it does not beat, or that coarse curves
+    cannot tell it from."""
+    error = insertion_deletion.coarse_error(own, settings)
+    comparisons = ((insertion_deletion.not_better, "no better than"), (insertion_deletion.too_close, "too close to tell from"))
+    for compare, words in comparisons:
+        for method, control in controls:
+            for score in compare(own, control, error):
+                name, numbers = score.name.removesuffix("_auc"), _against(score.of(own), score.of(control))
+                return Finding(f"{words} the control {method.title} by {name}: {numbers}, {_protocol(own, settings)}",
+                               warned=compare is insertion_deletion.not_better)
     best, control = max(controls, key=lambda entry: entry[1].insertion_auc)
     declared = sum(method.is_control for method in ex.methods().values())
     which = "the controls" if len(controls) == declared else f"{len(controls)} of {declared} controls"
@@ -142,7 +146,7 @@ def _protocol(result: InsertionDeletion, settings: Params) -> str:
     published = Params(settings.protocol)
     chosen = replace(settings, baseline=settings.baselines, most_steps=None, labels=())
     own = chosen == replace(published, baseline=published.baselines)
-    coarse = f", {steps} steps so far" if settings.most_steps is not None else ""
+    coarse = f", {steps} steps so far" if insertion_deletion.coarse_error(result, settings) else ""
     return f"by the {title} protocol{'' if own else ' with other settings'}{coarse}"
 
 
@@ -167,7 +171,7 @@ def _put(check: str, question: ex.Question, finding: Finding) -> None:
 
 def _lookup_curves(workspace: Workspace, question: ex.Question) -> None:
     """By the default settings of the faithfulness page, with as many steps as were measured."""
-    for steps in (None, *reversed(COARSE_STEPS)):
+    for steps in (None, *reversed(COARSE_STEPS), *FEWER_STEPS):
         settings = Params(baseline=Params().baselines, most_steps=steps)
         own = engine().lookup(ex.judge("insertion_deletion", question, **vars(settings)))
         if own is None:

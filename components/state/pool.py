@@ -1,6 +1,7 @@
 """The pictures that a person uploaded in this session: one pool, from which pictures are explained, and sets are made.
 
 A file is kept as it was given, in memory, and decoded when it is needed: four hundred decoded photographs would fill the memory.
+Only of a DICOM file the header is dropped, because it names the patient, and the files go into session files.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 import explainers as ex
+from explainers.dicom import is_dicom, without_header
+from explainers.keys import array_digest
 
 POOL = "pool"
 PREFIX = "upload-"  # an uploaded picture's name is this and the start of its digest
@@ -25,7 +28,7 @@ EXPLAIN, REFERENCE, LABELLED = "explain", "reference", "labelled"
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file that can be read as a picture. digest: the sha256 of its pixels as they were read, 64 hex digits."""
+    """An uploaded file that can be read as a picture. digest: a sha256 of what it shows, see ``digest_of``, 64 hex digits."""
 
     file_name: str
     data: bytes
@@ -42,7 +45,7 @@ class Upload:
         return _decoded(self.digest, self.data)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, scope="session")
+@st.cache_resource(max_entries=4, show_spinner=False, scope="session")
 def _decoded(digest: str, _data: bytes) -> ex.Picture:
     return ex.read_picture(_data)
 
@@ -61,12 +64,19 @@ def find(name: str) -> Upload | None:
     return _all().get(name)
 
 
+def digest_of(picture: ex.Picture) -> str:
+    """The sha256 of a picture's pixels, and of the grey values beyond 8 bits: different values may show the same through a window."""
+    pixels = ex.digest(picture.image)
+    return pixels if picture.values is None else hashlib.sha256(f"{pixels} {array_digest(picture.values)}".encode()).hexdigest()
+
+
 def add(file_name: str, data: bytes, roles: Iterable[str]) -> Upload:
     """Put a file into the pool. A picture that is there already only gets these roles, too, and the newer file name.
 
     Raises ExplainerError for a file that is no picture, and where the pool is full.
     """
-    digest = ex.digest(ex.read_picture(data).image)
+    digest = digest_of(ex.read_picture(data))
+    data = without_header(data) if is_dicom(data) else data
     upload = Upload(file_name, data, digest, frozenset(roles))
     former = find(upload.name)
     if former:

@@ -1,4 +1,6 @@
-"""A session as a file: a zip with the uploaded pictures as they were given, and session.json with every setting. No weights, no maps.
+"""A session as a file: a zip with the uploaded pictures, as the pool keeps them, and session.json with every setting.
+
+It holds no weights and no maps.
 
 Other people's files are read here, so sizes are bounded before anything is unpacked, and no name in the file is used as a path.
 """
@@ -8,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import PurePath
@@ -28,7 +31,7 @@ NO_SESSION = "This is no session file of this app; make one with Save session."
 
 @dataclass(frozen=True)
 class Stored:
-    """An uploaded picture: its file as it was given, and its roles (see ``pool``)."""
+    """An uploaded picture: its file as the pool keeps it, and its roles (see ``pool``)."""
 
     file_name: str
     data: bytes
@@ -68,11 +71,11 @@ def read(data: bytes) -> Session:
             sizes = _sizes(archive)
             if sizes.get(MANIFEST, MOST_MANIFEST_BYTES + 1) > MOST_MANIFEST_BYTES:
                 raise ex.ExplainerError(NO_SESSION)
-            manifest = json.loads(archive.read(MANIFEST))
-            return _session(manifest, lambda file: archive.read(file) if file in sizes else None)
+            manifest = json.loads(_content(archive, MANIFEST, sizes))
+            return _session(manifest, lambda file: _content(archive, file, sizes))
     except ex.ExplainerError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError, MemoryError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError, MemoryError) as error:
         raise ex.ExplainerError(DAMAGED if data.startswith(b"PK") else NO_SESSION) from error
 
 
@@ -83,7 +86,7 @@ def _ending(name: str) -> str:
 
 
 def _sizes(archive: zipfile.ZipFile) -> dict[str, int]:
-    """The unpacked bytes of each entry as the archive declares them, which is also the most that is ever read."""
+    """The unpacked bytes of each entry as the archive declares them."""
     entries = archive.infolist()
     if len(entries) > pool.MOST_PICTURES + 1 or sum(entry.file_size for entry in entries) > MOST_BYTES:
         raise ex.ExplainerError(f"This file would unpack to more than {MOST_BYTES // 2**20} MB or {pool.MOST_PICTURES} pictures, more "
@@ -93,20 +96,29 @@ def _sizes(archive: zipfile.ZipFile) -> dict[str, int]:
     return {entry.filename: entry.file_size for entry in entries}
 
 
-def _session(manifest: Any, content: Any) -> Session:
-    """The session that session.json describes; ``content(file)`` gives the bytes of an entry, or None."""
+def _content(archive: zipfile.ZipFile, file: str, sizes: Mapping[str, int]) -> bytes:
+    """An entry's bytes. Without a limit, zipfile would unpack whatever the entry holds before it cuts that to the declared size."""
+    if file not in sizes:
+        raise ex.ExplainerError("This session file lacks one of its pictures; save it again.")
+    with archive.open(file) as entry:
+        return entry.read(sizes[file])
+
+
+def _session(manifest: Any, content: Callable[[str], bytes]) -> Session:
+    """The session that session.json describes; ``content(file)`` gives the bytes of an entry."""
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("version"), int):
         raise ex.ExplainerError(NO_SESSION)
     if manifest["version"] > VERSION:
         raise ex.ExplainerError("This session was saved by a newer version of the app; update this one to open it.")
     try:
         query = {str(name): [str(value) for value in values] for name, values in manifest["settings"].items()}
+        files = [entry["file"] for entry in manifest["pictures"]]
+        if len(set(files)) < len(files):  # one entry, read once for each of thousands of pictures
+            raise ex.ExplainerError(DAMAGED)
         pictures = [Stored(str(entry["name"]), content(entry["file"]), tuple(map(str, entry["roles"])))
                     for entry in manifest["pictures"]]
         chosen = manifest["chosen"]
         page = str(manifest["page"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ex.ExplainerError(DAMAGED) from error
-    if any(picture.data is None for picture in pictures):
-        raise ex.ExplainerError("This session file lacks one of its pictures; save it again.")
     return Session(page, query, pictures, chosen if isinstance(chosen, int) and 0 <= chosen < len(pictures) else None)

@@ -245,7 +245,7 @@ def read_card(source: str | Path | bytes | Mapping[str, Any]) -> ModelCard:
     ``architecture`` is required. Defaults: input_size 224, resize_size input_size * 256 / 224, ImageNet's mean and
     std (of pixels from 0 to 1), title = architecture. An unknown field is refused, because it may be a misspelt one.
     """
-    fields = dict(source) if isinstance(source, Mapping) else _json(source)
+    fields = dict(source) if isinstance(source, Mapping) else card_fields(source)
     fields = {name: value for name, value in fields.items() if value is not None}
     known = [field for field in ModelCard.__dataclass_fields__ if field != "stated"]
     for name in fields:
@@ -267,7 +267,8 @@ def read_card(source: str | Path | bytes | Mapping[str, Any]) -> ModelCard:
     return ModelCard(architecture, classes, categories, side, resized, mean, std, title, frozenset(fields))
 
 
-def _json(source: str | Path | bytes) -> dict[str, Any]:
+def card_fields(source: str | Path | bytes) -> dict[str, Any]:
+    """What a card's JSON file, or its bytes, states, unchecked. Raises CheckpointError where it is no JSON object."""
     data = source if isinstance(source, bytes) else _file_bytes(source, "The card", MAX_CARD_BYTES)
     try:
         fields = json.loads(data[: MAX_CARD_BYTES + 1].decode("utf-8-sig"))

@@ -282,7 +282,6 @@ class Classifier:
             torch.mps.synchronize()
 
 
-
 def _fingerprint(module: nn.Module, preprocessing: Preprocessing) -> str:
     """sha256 of everything that decides the logits: the layers, their settings, the weights and the preprocessing."""
     digest = hashlib.sha256(f"{module}\n{preprocessing}".encode())

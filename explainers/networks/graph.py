@@ -348,8 +348,10 @@ def _kind(node: fx.Node, traced: fx.GraphModule) -> str:
         module = _layer(traced, node)
         return next((kind for types, kind in _MODULE_KINDS if isinstance(module, types)), "other")
     if node.op == "call_function":
-        asleep = node.target is F.dropout and (*node.args, *node.kwargs.values()).count(False)
-        return "identity" if asleep else _FUNCTION_KINDS.get(node.target, "other")
+        training = node.kwargs.get("training", (*node.args, True, True, True)[2])
+        if node.target is F.dropout and training is False:
+            return "identity"
+        return _FUNCTION_KINDS.get(node.target, "other")
     if node.op == "call_method":
         return {"flatten": "flatten", "view": "flatten", "reshape": "flatten"}.get(str(node.target), "other")
     return node.op  # placeholder, output, get_attr

@@ -98,8 +98,8 @@ def load_model(name: str, weights: str | Path | bytes | None = None, device: str
     Your own are checkpoints in the folder EXPLORER_MODELS and the networks of the files in EXPLORER_NETWORKS (see ``own_modules``).
     timm's are written like ``timm/resnet50d``. weights: a checkpoint file (or its bytes) for an architecture, or the name of weights
     that torchvision publishes (``IMAGENET1K_V1`` by default). Published weights are downloaded unless they are here.
-    device: "cuda", "mps" or "cpu"; by default the first that is available. progress: ``progress(done, total)`` in bytes of a
-    download. Raises ExplainerError.
+    device: "cuda", "mps" or "cpu"; by default the first that is available; your own functions choose theirs. progress:
+    ``progress(done, total)`` in bytes of a download. Raises ExplainerError.
     """
     where = choose(device)
     if weights is None and (own := _own(name, where)) is not None:

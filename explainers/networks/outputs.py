@@ -90,16 +90,24 @@ def _trace(module: nn.Module, size: tuple[int, int, int]) -> Recognised:
         like = next(module.parameters(), torch.zeros(()))
         graph = Graph(module, torch.zeros(1, *size, device=like.device))
     except Exception as error:  # torch.fx raises many kinds; each only switches off the methods that need a graph
-        return Recognised(frozen_copy(module), None, f"torch.fx cannot trace it ({type(error).__name__}: {_first_line(error)})")
-    if ("other" in graph.kinds.values() or IN_PLACE in graph.module.meta) and not _same_values(graph, module, size):
-        return Recognised(frozen_copy(module), None, "the graph that torch.fx makes of it computes other values")
+        return _untraced(module, size, f"torch.fx cannot trace it ({type(error).__name__}: {_first_line(error)})")
+    if ("other" in graph.kinds.values() or IN_PLACE in graph.module.meta) and not _same_values(graph.module, module, size):
+        return _untraced(module, size, "the graph that torch.fx makes of it computes other values")
     return Recognised(graph.module, graph, "")
 
 
-def _same_values(graph: Graph, module: nn.Module, size: tuple[int, int, int]) -> bool:
-    """Whether a graph computes what its network does: tracing cannot see everything, such as views that are changed in place."""
+def _untraced(module: nn.Module, size: tuple[int, int, int], reason: str) -> Recognised:
+    """A network without a graph. Raises ExplainerError where it does not compute the same without its in-place layers."""
+    frozen = frozen_copy(module)
+    if any(getattr(layer, "inplace", False) for layer in module.modules()) and not _same_values(frozen, module, size):
+        raise ExplainerError("This network uses a value again that a layer has changed in place; give its layers inplace=False.")
+    return Recognised(frozen, None, reason)
+
+
+def _same_values(copied: nn.Module, module: nn.Module, size: tuple[int, int, int]) -> bool:
+    """Whether a traced or frozen copy computes what the network does: tracing cannot see views that are changed in place."""
     own = _run(module, size, "This network")
-    traced = _run(graph.module, size, "This network")
+    traced = _run(copied, size, "This network")
     return not isinstance(own, Tensor) or torch.allclose(own, traced, rtol=1e-4, atol=1e-5 * float(own.abs().max()) + 1e-7)
 
 
@@ -130,14 +138,13 @@ def _find(value: Any, classes: int, title: str) -> tuple[tuple[tuple[str, Any], 
     """The path to the logits in an output, and a note. Named parts come first, then parts with as many values as classes."""
     if isinstance(value, Tensor) and value.dim() > 2 and value.shape[1:].numel() == value.shape[1]:
         return (), ""  # (N, K, 1, 1), which only needs to be flattened
-    parts = [(path, part) for path, part in _parts(value, ()) if _may_be_logits(part)]
-    named = [found for name in _NAMES for found in parts if found[0][-1][1] == name]
-    fitting = [found for found in parts if found[1].shape[1:].numel() == classes]
-    chosen = next((found for found in (*named, *fitting) if found in fitting), next(iter((*named, *parts)), None))
-    if chosen is None:
+    parts = {path: part for path, part in _parts(value, ()) if _may_be_logits(part)}
+    named = [path for name in _NAMES for path in parts if path[-1][1] == name]
+    fitting = [path for path, part in parts.items() if part.shape[1:].numel() == classes]
+    path = next((path for path in (*named, *fitting) if path in fitting), next(iter((*named, *parts)), None))
+    if path is None:
         raise ExplainerError(f"{title} returns {_words(value)}, in which there are no logits; a classifier returns one value for each "
                              "class, of shape (N, classes).")
-    path = chosen[0]
     place = "".join(f"[{key!r}]" if way == "item" else f".{key}" for way, key in path)
     return path, f"The network returns {_words(value)}; output{place} is taken as the logits."
 

@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ import torch
 from torch import nn
 
 from explainers.errors import ExplainerError
+from explainers.keys import key_of
 from explainers.networks.classifier import Classifier
 from explainers.networks.device import choose
 from explainers.networks.imagenet import numbered
@@ -53,12 +55,30 @@ def classifier(module: nn.Module, *, categories: Iterable[str] | None = None, in
         module.eval().to(where)
         size = (len(preprocessing.mean), input_size, input_size)
         names = tuple(categories) if categories is not None else numbered(count_outputs(module, size, title))
-        return Classifier(module, name=name or re.sub(r"\W+", "_", title).lower(), title=title, categories=names,
-                          preprocessing=preprocessing, device=where, training_data=training_data)
+        network = Classifier(module, name=name or re.sub(r"\W+", "_", title).lower(), title=title, categories=names,
+                             preprocessing=preprocessing, device=where, training_data=training_data)
+        network.fingerprint = _fingerprint(network)
+        return network
     except (RuntimeError, TypeError, AttributeError) as error:  # a module that cannot be copied or moved
         raise ExplainerError(f"{title} cannot be used ({_reason(error)}).") from error
     finally:
         module.train(training)
+
+
+def _fingerprint(network: Classifier) -> str:
+    """The network's fingerprint with its code and all buffers: modules of the same layers and weights may compute different things."""
+    code = network.graph.module.code if network.graph is not None else _sources(network.module)
+    return key_of(network.fingerprint, code, dict(network.module.named_buffers()))
+
+
+def _sources(module: nn.Module) -> list[str]:
+    """The source code of a module's classes, without torch's own; of a class that was typed into an interpreter there is none."""
+    sources = set()
+    for kind in {type(part) for part in module.modules()}:
+        if not kind.__module__.startswith("torch."):
+            with suppress(OSError, TypeError):
+                sources.add(inspect.getsource(kind))
+    return sorted(sources)
 
 
 def _preprocessing(side: int, resize: int | None, mean: tuple[float, ...], std: tuple[float, ...],
@@ -80,17 +100,21 @@ def _preprocessing(side: int, resize: int | None, mean: tuple[float, ...], std: 
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """A network of a person's file. ``build`` returns its classifier; None where the file cannot be read, and ``fault`` says why."""
+    """A network of a person's file. ``build`` returns its classifier; None where the file cannot be read, and ``fault`` says why.
+
+    changed: when the file was last changed, in nanoseconds since 1970.
+    """
 
     name: str
     title: str
     file: str
     build: Callable[[], Any] | None
     fault: str = ""
+    changed: int = 0
 
 
-_reading = threading.Lock()
-_files: dict[tuple[str, int], list[OwnNetwork]] = {}  # by path and time of change
+_reading = threading.RLock()  # the thread that runs a file comes here again where that file itself loads a network
+_files: dict[str, tuple[int, list[OwnNetwork]]] = {}  # by path: when the file was last changed, and its networks
 
 
 def networks() -> dict[str, OwnNetwork]:
@@ -100,8 +124,14 @@ def networks() -> dict[str, OwnNetwork]:
         return {network.name: network for path in reversed(paths) for network in _networks_of(path)}
 
 
+def changed(name: str) -> int:
+    """When the file of the network with this name was last changed; 0 where no file has such a network."""
+    network = networks().get(name)
+    return network.changed if network else 0
+
+
 def load(network: OwnNetwork) -> Classifier:
-    """Call a network's function. Raises ExplainerError with the reason where it fails or returns something else."""
+    """Call a network's function, which also chooses the device. Raises ExplainerError where it fails or returns something else."""
     if network.build is None:
         raise ExplainerError(network.fault)
     try:
@@ -118,22 +148,24 @@ def load(network: OwnNetwork) -> Classifier:
 def _networks_of(path: Path) -> list[OwnNetwork]:
     """The file's networks. It is run when it is first needed, and again when it has changed."""
     try:
-        key = (str(path.resolve()), path.stat().st_mtime_ns)
+        key, changed = str(path.resolve()), path.stat().st_mtime_ns
     except OSError:
         return [_faulty(path, f"{path.name}, named in {VARIABLE} or by --networks, was not found.")]
-    if key not in _files:
-        _files[key] = _read(path)
-    return _files[key]
+    if key not in _files or _files[key][0] != changed:
+        _files[key] = changed, []  # while the file runs
+        _files[key] = changed, _read(path, changed)
+    return _files[key][1]
 
 
-def _read(path: Path) -> list[OwnNetwork]:
+def _read(path: Path, changed: int) -> list[OwnNetwork]:
     try:
         functions = _functions(_run(path))
     except (Exception, SystemExit) as error:  # a person's file may fail in any way, and the app must go on
         return [_faulty(path, f"{path.name} could not be read ({_reason(error)}).")]
     if not functions:
         return [_faulty(path, f"{path.name} has no function that returns a network.")]
-    return [OwnNetwork(f"{path.stem}.{name}", _title(name, function), path.name, function) for name, function in functions.items()]
+    return [OwnNetwork(f"{path.stem}.{name}", _title(name, function), path.name, function, changed=changed)
+            for name, function in functions.items()]
 
 
 def _run(path: Path) -> ModuleType:

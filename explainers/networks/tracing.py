@@ -114,12 +114,12 @@ def trace(module: nn.Module, example: Tensor | None = None) -> fx.GraphModule:
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose weights need no gradients and whose layers do not work in place."""
+    """A copy in evaluation mode whose weights need no gradients and whose layers do not work in place; those that did are marked."""
     frozen = copy.deepcopy(module).eval().requires_grad_(False)
     part: Any  # nn.Module declares every attribute as a tensor or a module, but ``inplace`` is a bool
     for part in frozen.modules():
         if getattr(part, "inplace", False):
-            part.inplace = False
+            part.inplace, part.was_in_place = False, True
     return frozen
 
 
@@ -133,7 +133,10 @@ def _canonicalise(traced: fx.GraphModule) -> None:
     for node in list(traced.graph.nodes):
         module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
         if node.op == "call_method" and re.fullmatch(r"[a-z]\w*[a-z0-9]_", str(node.target)):
-            _out_of_place(node)
+            node.target = str(node.target).removesuffix("_")
+            _hand_on(node)
+            traced.meta[IN_PLACE] = True
+        elif _works_in_place(node, module) and _hand_on(node):
             traced.meta[IN_PLACE] = True
         if isinstance(module, (nn.ReLU, nn.ReLU6)):
             _replace(traced, node, F.relu if isinstance(module, nn.ReLU) else F.relu6, node.args[:1])
@@ -168,12 +171,20 @@ def _remove_checks(traced: fx.GraphModule) -> None:
             graph.erase_node(node)
 
 
-def _out_of_place(node: fx.Node) -> None:
-    """Make a method that changes a value in place (``x.mul_(y)``) one that returns the changed value, which later nodes take."""
+def _works_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a layer or function changes its input, as ``nn.ReLU(inplace=True)`` and ``F.relu(x, inplace=True)`` do."""
+    if node.op == "call_function":
+        called = node.target in {F.relu, F.relu6} and node.args[1:2] == (True,)
+        return node.target in {torch.relu_, F.relu_} or called or node.kwargs.get("inplace") is True
+    return getattr(module, "was_in_place", False)
+
+
+def _hand_on(node: fx.Node) -> bool:
+    """Let later nodes take the value of this node, which changed its input in place, not the former input. Whether there are any."""
     changed: Any = node.args[0]
-    node.target = str(node.target).removesuffix("_")
     later = {user for user in changed.users if user > node}
     changed.replace_all_uses_with(node, delete_user_cb=lambda user: user in later)
+    return bool(later)
 
 
 def _replace(traced: fx.GraphModule, node: fx.Node, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

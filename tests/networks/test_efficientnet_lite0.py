@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 from support.networks import drawn_images
 
 import explainers as ex
@@ -47,6 +48,17 @@ def test_the_stride_of_two_begins_where_tensorflows_does():
         torch.testing.assert_close(out[0, 0, 0, 0], corner.sum())
 
 
+def test_pixels_are_scaled_as_in_tensorflow(network):
+    """(p - 127) / 128 for a pixel p from 0 to 255, after a bicubic resize, which overshoots beside an edge, and a crop."""
+    assert (network.preprocessing.resize, network.preprocessing.crop) == (256, 224)
+    x = network.preprocess(Image.new("RGB", (300, 260), (255, 127, 0)))
+    torch.testing.assert_close(x[0, :, 0, 0], torch.tensor([1.0, 0.0, -127 / 128]), rtol=0, atol=1e-3)
+    edge = Image.new("L", (64, 64), 100)
+    edge.paste(200, (32, 0, 64, 64))
+    low, high = network.preprocessing.seen(edge.convert("RGB")).getextrema()[0]
+    assert low < 97 and high > 203
+
+
 def test_every_method_can_explain_it(network):
     assert network.untraceable == "" and network.graph.nonlinear_layers() == ()
     assert {key: method.lacks(network) for key, method in ex.methods().items() if method.lacks(network)} == {}
@@ -76,7 +88,7 @@ def test_another_file_is_refused(tmp_path):
     file = tmp_path / "weights.pth"
     torch.save({"weight": torch.zeros(3)}, file)
     with pytest.raises(ex.ExplainerError, match="not the published file"):
-        lite0.read(file)
+        lite0.read(file, ())
 
 
 def test_neither_timm_nor_torchvision_nor_the_weights_package_is_imported():

@@ -43,6 +43,7 @@ CONTAINERS = {
     "a dict": (lambda logits, x: {"features": x, "logits": logits}, "a dict with features, logits; output['logits'] is"),
     "an object": (lambda logits, x: SimpleNamespace(loss=None, logits=logits), "output.logits is"),
     "nested": (lambda logits, x: {"heads": [logits]}, "output['heads'][0] is"),
+    "a name for other values": (lambda logits, x: {"logits": logits[:, :4], "final": logits}, "output['final'] is"),
 }
 
 
@@ -91,6 +92,36 @@ def test_of_other_probabilities_the_logarithms_are_taken(ending, images):
     assert torch.allclose(found.gradient(images, (3, 1)), network(lambda z, x: z).gradient(images, (3, 1)), atol=1e-5)
 
 
+def test_a_probability_of_zero_has_a_logarithm(images):
+    found = network(lambda z, x: (1000 * z).softmax(1) if x.sum() > -1e9 else z)
+    assert found.logits(images).isfinite().all() and torch.equal(found.logits(images).argmax(1), head()(images).argmax(1))
+
+
+def test_a_constant_output_tells_nothing(images):
+    found = network(lambda z, x: 0 * z + 0.2)
+    assert found.notes == () and torch.allclose(found.logits(images), torch.full((4, 5), 0.2))
+
+
+def test_checks_of_shapes_are_no_part_of_the_graph(images):
+    def checked(logits, x):
+        torch._assert(x.shape[1] == 3, "three colours")
+        return 2 * logits
+
+    found = network(checked)
+    assert torch._assert not in {node.target for node in found.graph.nodes.values()}
+    assert torch.allclose(found.logits(images), 2 * head()(images))
+
+
+def test_a_branch_on_the_size_of_a_map_is_followed_for_any_number_of_images(images):
+    def branching(logits, x):
+        smaller = x[..., ::2, ::2] if x.shape[2] > 4 else x
+        return logits + smaller.reshape(x.shape[0], -1)[:, :5]
+
+    found = network(branching)
+    assert found.graph is not None
+    assert torch.allclose(found.logits(images), head()(images) + images[..., ::2, ::2].flatten(1)[:, :5], atol=1e-6)
+
+
 def test_an_untraceable_network_says_so_in_a_note():
     found = network(lambda z, x: z if x.sum() > -1e9 else -z)
     assert found.graph is None and "cannot be followed" in found.notes[-1]
@@ -103,6 +134,39 @@ def test_a_value_that_is_changed_in_place_is_followed(images):
 
     found = network(in_place)
     assert found.graph is not None and torch.allclose(found.logits(images), 2 * head()(images) + 1)
+
+
+class Reused(nn.Module):
+    """A network that uses the input of an in-place activation once more."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.features, self.activation, self.head = nn.Conv2d(3, 4, 3), activation, nn.Linear(144, 5)
+
+    def forward(self, x):
+        before = self.features(x)
+        return self.head(torch.flatten(self.activation(before) + before, 1))
+
+
+@pytest.mark.parametrize("activation", [
+    nn.ReLU(True), nn.SiLU(True), F.relu_, lambda x: F.relu(x, inplace=True), lambda x: F.relu(x, True)])
+def test_what_an_in_place_layer_changed_is_what_later_layers_take(activation, images):
+    module = seeded(lambda: Reused(activation))
+    found = classifier(module, side=8)
+    with torch.no_grad():
+        expected = module(images)
+        assert not torch.allclose(expected, seeded(lambda: Reused(lambda x: x.relu()))(images), atol=0.01)
+    assert found.graph is not None and torch.allclose(found.logits(images), expected, atol=1e-6)
+
+
+def test_an_in_place_layer_that_cannot_be_followed_is_refused():
+    class Branching(Reused):
+        def forward(self, x):
+            return super().forward(x if x.sum() > -1e9 else -x)
+
+    with pytest.raises(ex.ExplainerError, match="inplace=False"):
+        classifier(seeded(lambda: Branching(nn.ReLU(True))), side=8)
+    assert classifier(seeded(lambda: Branching(nn.ReLU())), side=8).graph is None
 
 
 def test_a_graph_that_computes_other_values_is_refused():

@@ -123,6 +123,18 @@ def test_a_file_that_cannot_be_read_is_one_sentence_and_the_others_stay(named, t
         ex.load_model("bad", device="cpu")
 
 
+def test_of_two_files_with_one_name_the_first_counts(named, tmp_path):
+    named(FILE)
+    (tmp_path / "later").mkdir()
+    named(FILE.replace("A small network", "Another"), "later/my_nets.py")
+    assert mine()["my_nets.small"].title == "A small network"
+
+
+def test_what_a_module_was_trained_on_is_kept():
+    for kind in ("scenes", ""):
+        assert ex.classifier(LINEAR, input_size=8, training_data=kind, device="cpu").training_data == kind
+
+
 def test_a_missing_file_is_one_sentence(monkeypatch):
     monkeypatch.setenv(own_modules.VARIABLE, "/nowhere/nets.py")
     assert "nets.py, named in EXPLORER_NETWORKS or by --networks, was not found." == mine()["nets"].note
@@ -139,6 +151,55 @@ def test_a_changed_file_is_read_again(named):
     path.write_text("def other():\n    pass\n")
     os.utime(path, (1, 1))
     assert list(mine()) == ["my_nets.other"]
+
+
+def test_a_file_may_use_other_networks_while_it_is_read(named):
+    named(FILE + "\nNAMES = [entry.name for entry in ex.models()]\n")
+    assert list(mine()) == ["my_nets.small", "my_nets.broken", "my_nets.wrong"]
+
+
+class Scaled(nn.Module):
+    """The same layers and weights whatever the factor, which only the code or a plain attribute holds."""
+
+    def __init__(self, factor: float, traceable: bool):
+        super().__init__()
+        self.linear, self.factor, self.traceable = seeded(lambda: nn.Linear(192, 2)), factor, traceable
+
+    def forward(self, x):
+        if not self.traceable and float(x.sum()) > 1e9:
+            return self.linear(x.flatten(1))
+        return self.linear(x.flatten(1)) * self.factor
+
+
+def test_networks_that_differ_in_their_code_alone_have_different_fingerprints():
+    one, same, other = (ex.classifier(Scaled(factor, True), input_size=8, device="cpu").fingerprint for factor in (1.5, 1.5, 2.5))
+    assert one == same != other
+
+
+def test_the_code_of_a_network_that_cannot_be_traced_is_in_its_fingerprint(named):
+    text = """
+import explainers as ex
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(192, 2)
+        nn.init.ones_(self.linear.weight), nn.init.ones_(self.linear.bias)
+
+    def forward(self, x):
+        y = self.linear(x.flatten(1))
+        return y * 2 if float(y.sum()) > 0 else y
+
+def net():
+    return ex.classifier(Net(), input_size=8, device="cpu")
+"""
+    path = named(text)
+    before = ex.load_model("my_nets.net")
+    assert before.graph is None and ex.load_model("my_nets.net").fingerprint == before.fingerprint
+    path.write_text(text.replace("y * 2", "y * 3"))
+    os.utime(path, (1, 1))
+    assert ex.load_model("my_nets.net").fingerprint != before.fingerprint
 
 
 def test_the_apps_arguments_name_files(monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from support.networks import drawn_images, seeded
 from torch import nn
 
 import explainers as ex
-from explainers.networks import loading, timm_models
+from explainers.networks import imagenet, loading, timm_models
 from explainers.networks.graph import Graph
 from explainers.networks.plain_layers import make_plain
 
@@ -77,6 +77,40 @@ def test_padding_by_size_is_made_a_layer(kind, options, side):
     assert type(plain[0][-1]).__module__.startswith("torch.nn") and torch.allclose(plain(x), expected, atol=1e-6)
 
 
+def test_padding_of_a_kernel_that_is_not_square():
+    from timm.layers.conv2d_same import Conv2dSame
+
+    layer = seeded(lambda: Conv2dSame(3, 3, (3, 5), (2, 1)))
+    x = drawn_images(1, 0, 8)
+    expected = layer(x)
+    plain = make_plain(nn.Sequential(layer), x)
+    assert plain[0][0].padding == (2, 2, 0, 1) and torch.allclose(plain(x), expected, atol=1e-6)
+
+
+class Twice(nn.Module):
+    """One layer that pads by the size of its input, under two names."""
+
+    def __init__(self, second_side: int):
+        super().__init__()
+        from timm.layers.conv2d_same import Conv2dSame
+
+        self.first, self.second_side = seeded(lambda: Conv2dSame(3, 3, 3, 2)), second_side
+        self.second = self.first
+
+    def forward(self, x):
+        side = self.second_side
+        return self.first(x).mean((2, 3)) + self.second(x[..., :side, :side]).mean((2, 3))
+
+
+@pytest.mark.parametrize("side", [8, 7])
+def test_a_layer_that_is_called_twice_is_made_plain_where_both_inputs_have_one_size(side):
+    module, x = Twice(side), drawn_images(1, 0, 8)
+    expected = module(x)
+    plain = make_plain(module, x)
+    assert plain.first is plain.second and isinstance(plain.first, nn.Sequential) == (side == 8)
+    assert torch.allclose(plain(x), expected, atol=1e-6)
+
+
 def test_preprocessing_is_timms_own():
     from PIL import Image
     from timm.data import create_transform, resolve_data_config
@@ -86,6 +120,25 @@ def test_preprocessing_is_timms_own():
         config = timm_models._config(f"timm/{name}").to_dict()
         theirs = create_transform(**resolve_data_config({}, pretrained_cfg=config))(image)[None]
         assert torch.allclose(timm_models.preprocessing(f"timm/{name}").tensor(image), theirs, atol=1e-5), name
+
+
+def test_networks_without_a_classifier_are_left_out():
+    from timm.models import get_pretrained_cfg, list_models
+
+    headless = {timm_models.PREFIX + name for name in list_models() if (config := get_pretrained_cfg(name)) and not config.classifier}
+    assert headless and not headless & set(timm_models.architectures())
+    assert not timm_models.is_published("timm/aimv2_1b_patch14_224") and timm_models.is_published("timm/resnet50d")
+
+
+def test_classes_are_named_as_the_published_weights_name_them():
+    assert timm_models.categories("timm/resnet50d", 1000) == imagenet.categories()
+    assert timm_models.categories("timm/mixer_b16_224.goog_in21k", 21843)[:3] == ("organism", "benthos", "heterotroph")
+    assert timm_models.categories("timm/mixer_b16_224.goog_in21k", 3) == ("class 0", "class 1", "class 2")
+
+
+def test_a_fit_other_than_a_crop_is_noted():
+    assert timm_models.notes("timm/resnet50d") == ()
+    assert 'fitted by "stretch", not by "crop"' in timm_models.notes("timm/coat_lite_medium_384.in1k")[0]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.page import chosen_picture, click, errors, heading, maps, value, words
+from support.page import choose, chosen_picture, click, errors, heading, maps, value, words
 from support.paths import ROOT
 
 import explainers as ex
@@ -36,6 +36,15 @@ def test_a_picture_is_chosen_by_a_link_and_kept_in_it(open_app):
     assert maps(app) != first
     app = click(app, f"picture-{scenes[0].name}")
     assert maps(app) == first and chosen_picture(app) == scenes[0].name
+
+
+def test_a_network_of_another_kind_brings_its_own_picture_and_the_former_one_comes_back(open_app):
+    app = open_app(query={"methods": ["Gradient"], "picture": "star-heart"})
+    app = click(app, "picture-cat-crown")
+    kinds = {sample.name: sample.kind for sample in ex.samples()}
+    app = choose(app, "network", "digits_mlp")
+    assert kinds[chosen_picture(app)] == "digits" and maps(app)
+    assert chosen_picture(choose(app, "network", "scenes_vgg")) == "cat-crown"
 
 
 def test_nonsense_in_a_link_falls_back_to_the_defaults(open_app):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 
 import numpy as np
 import pytest
+import safetensors.torch
 from PIL import Image
 from support import page
-from support.page import chosen_picture, click, has, maps, widget
+from support.networks import seeded
+from support.page import choose, chosen_picture, click, has, maps, widget
 
 import explainers as ex
 from components.state import pool
+from explainers.networks import torchvision_models
 from explainers.networks.classifier import Classifier
 
 MIP = {"methods": ["MIP-IN"], "network": "Digits: MLP-M of MIP-IN", "mip_in.images": "40", "reference": "Uploaded pictures"}
@@ -57,7 +61,8 @@ def no_computing(monkeypatch, engine):
     return allow
 
 
-@pytest.mark.parametrize("name", ["", "faithfulness", "class_sensitivity", "sanity_checks", "attribution_mask", "methods"])
+@pytest.mark.parametrize("name", ["", "be_the_mask", "faithfulness", "class_sensitivity", "sanity_checks", "attribution_mask",
+                                  "methods"])
 def test_every_page_says_what_is_missing_and_computes_nothing(open_app, no_computing, name):
     app = open_app(name, LINK)
     assert warnings(app) == [f"This link needs dog_and_cat.png (sha {LINK['picture'][7:]})."]
@@ -149,3 +154,36 @@ def test_a_network_that_is_not_here_is_asked_for(open_app, no_computing):
     no_computing()
     app = page.choose(app, "network", "scenes_vgg")
     assert not has(app, "missing") and maps(app)
+
+
+CARD = b'{"categories": ["ant", "bee", "cat", "dog"], "input_size": 64, "resize_size": 64}'
+
+
+def checkpoint(seed: int) -> bytes:
+    return safetensors.torch.save(seeded(lambda: torchvision_models.build("squeezenet1_0", 4), seed).state_dict())
+
+
+def drop_checkpoint(app, data: bytes):
+    app = page.upload(app, "own_files", ("mine.safetensors", data, ""), ("mine.json", CARD, ""))
+    return click(app, "own_load")
+
+
+def test_the_checkpoint_of_the_link_is_loaded_where_the_page_asks_for_it(open_app, no_computing):
+    data = checkpoint(1)
+    fingerprint = ex.load_uploaded_model("mine.safetensors", data, "squeezenet1_0", json.loads(CARD)).fingerprint[:12]
+    app = open_app(query={"network": "mine (uploaded)", "network_id": fingerprint, "methods": ["Gradient"], "class": "dog"})
+    assert warnings(app)[0].endswith(f"(sha {fingerprint}).")
+    app = choose(app, "own_architecture", "squeezenet1_0")
+    app = drop_checkpoint(app, b"no weights")
+    assert warnings(app) and len(page.errors(app)) == 1
+    no_computing()
+    app = drop_checkpoint(app, data)
+    assert not app.exception and not has(app, "missing") and not page.errors(app) and not app.warning
+    assert len(maps(app)) == 1 and page.value(app, "class") == "dog" and page.value(app, "network") == "mine (uploaded)"
+
+
+def test_a_checkpoint_with_other_weights_is_warned_of(open_app):
+    app = open_app(query={"network": "mine (uploaded)", "network_id": "0123456789ab", "methods": ["Gradient"]})
+    app = drop_checkpoint(choose(app, "own_architecture", "squeezenet1_0"), checkpoint(2))
+    assert maps(app) and [each.value for each in app.warning] == [
+        "This link was made with other weights of mine (sha 0123456789ab); the maps may differ."]

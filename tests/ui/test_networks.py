@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import safetensors.torch
@@ -85,6 +86,12 @@ def test_a_good_checkpoint_is_loaded_and_chosen(open_app):
     assert value(app, "network") == "mine (uploaded)"
     assert page.widget(app, "class").options[1:] == ["ant", "bee", "cat", "dog"]
     assert maps(app)
+
+
+@pytest.mark.parametrize("card", [b"[1, 2]", b"{", b"[" * 100_000, b"\xff"])
+def test_a_card_that_is_no_json_object_gets_one_line(open_app, card):
+    app = upload(opened_section(open_app()), ("a.pth", weights(0.5), "application/octet-stream"), ("a.json", card, "application/json"))
+    assert len(errors(app)) == 1 and "card" in errors(app)[0] and not app.exception
 
 
 def test_two_checkpoints_at_once_are_refused(open_app):
@@ -184,5 +191,9 @@ def broken():
     app = open_app(query={"network": "my_nets.softmax", "methods": ["Gradient"]})
     described = page.section(app, "network_notes")
     assert maps(app) and "ends in a softmax" in described and "my_nets.py" in described
+    path.write_text(path.read_text().replace('"dog"', '"fox"'))
+    os.utime(path, (1, 1))
+    app.run()
+    assert "fox" in page.section(app, "overview") and not app.exception
     app = choose(app, "network", "my_nets.broken")
     assert errors(app) == ["my_nets.broken of my_nets.py failed (ValueError: no weights here)."] and not app.exception

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from support import page
 
+import explainers as ex
+
 SCAN = np.linspace(0, 4000, 96 * 64).reshape(64, 96).astype(np.uint16)
 QUERY = {"methods": ["Gradient"], "controls": "false"}
 
@@ -63,6 +65,16 @@ def test_the_window_of_one_scan_is_not_kept_for_another(open_app):
     step = next(key for key in ("next_picture", "previous_picture") if not page.widget(app, key).disabled)
     app = page.click(app, step)
     assert not app.exception and page.value(app, "level") is None and page.value(app, "width") is None
+
+
+def test_scans_that_look_the_same_and_hold_other_values_are_two_pictures(open_app):
+    """Twice the values through a window of twice the width are the same 8 bits, until a window is chosen."""
+    scans = [tiff((SCAN // 8 * 8 + 8) * factor) for factor in (1, 2)]
+    assert len({ex.digest(ex.load_image(data)) for _, data, _ in scans}) == 1
+    app = page.upload(open_app(query=QUERY), "uploaded_files", *scans)
+    first = overview(page.choose(app, "level", 1000.0))[1]
+    app = page.click(app, "next_picture" if not page.widget(app, "next_picture").disabled else "previous_picture")
+    assert overview(page.choose(app, "level", 1000.0))[1] != first and not app.exception
 
 
 def test_a_window_in_the_link_is_kept(open_app):

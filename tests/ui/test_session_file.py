@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import zipfile
 from io import BytesIO
 
@@ -37,6 +38,19 @@ def test_names_are_no_paths():
         assert archive.namelist() == ["pictures/0000.png", "pictures/0001", "session.json"]
 
 
+@pytest.mark.parametrize("ending", [".a b", ".\u0301", ".toolong", ".", ""])
+def test_an_ending_that_is_not_plain_is_left_out(ending):
+    with zipfile.ZipFile(BytesIO(write(Session("compare", {}, [Stored("a" + ending, b"x", ("explain",))])))) as archive:
+        assert archive.namelist() == ["pictures/0000", "session.json"]
+
+
+@pytest.mark.parametrize("chosen", [2, -1, "0", None])
+def test_a_choice_that_is_not_among_the_pictures_is_none(chosen):
+    manifest = {**GOOD, "pictures": [{**ENTRY, "file": file} for file in "ab"], "chosen": chosen}
+    assert read(archive_of(manifest, a=b"x", b=b"y")).chosen is None
+    assert read(archive_of({**manifest, "chosen": 1}, a=b"x", b=b"y")).chosen == 1
+
+
 def archive_of(manifest: object = None, compression: int = zipfile.ZIP_DEFLATED, **files: bytes) -> bytes:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
@@ -62,16 +76,25 @@ HOSTILE = {
     "a value is a number": lambda: archive_of({**GOOD, "settings": {"seed": 3}}),
     "pictures without files": lambda: archive_of({**GOOD, "pictures": [ENTRY]}),
     "pictures of numbers": lambda: archive_of({**GOOD, "pictures": [3]}),
+    "one file for several pictures": lambda: archive_of({**GOOD, "pictures": [ENTRY, ENTRY]}, a=picture(1)),
     "a file outside": lambda: archive_of({**GOOD, "pictures": [{**ENTRY, "file": "/etc/passwd"}]}),
+    "a huge manifest": lambda: archive_of({**GOOD, "settings": {"seed": ["0" * (session_archive.MOST_MANIFEST_BYTES + 1)]}}),
     "a newer version": lambda: archive_of({**GOOD, "version": 2}),
     "another compression": lambda: archive_of(GOOD, zipfile.ZIP_LZMA),
     "a flipped bit": lambda: flipped(),
+    "no deflate stream": lambda: no_stream(),
 }
 
 
 def flipped() -> bytes:
     data = bytearray(archive_of({**GOOD, "pictures": [ENTRY]}, zipfile.ZIP_STORED, a=b"picture"))
     data[data.index(b"picture")] ^= 1
+    return bytes(data)
+
+
+def no_stream() -> bytes:
+    data = bytearray(archive_of(GOOD))
+    data[30 + len("session.json")] = 0xFF
     return bytes(data)
 
 
@@ -85,9 +108,20 @@ def test_a_file_that_cannot_be_opened_gets_one_sentence(name):
 def test_sizes_are_bounded_before_anything_is_unpacked(monkeypatch):
     bomb = archive_of({**GOOD, "pictures": [ENTRY]}, a=b"\0" * (session_archive.MOST_BYTES + 1))
     assert len(bomb) < 2**20
-    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("unpacked"))
     with pytest.raises(ex.ExplainerError, match="190 MB"):
         read(bomb)
+
+
+def test_an_entry_that_is_larger_than_it_declares_is_not_unpacked():
+    size = 2**26
+    bomb = archive_of({**GOOD, "pictures": [ENTRY]}, a=b"\0" * size).replace(size.to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    tracemalloc.start()
+    with pytest.raises(ex.ExplainerError, match="damaged"):
+        read(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 8
 
 
 def test_too_many_files_are_refused():
@@ -98,6 +132,12 @@ def test_too_many_files_are_refused():
 def open_file(app, data: bytes):
     app = page.unfold(app, "session_file")
     return page.upload(app, "open_session_file", ("session.zip", data, "application/zip"))
+
+
+def test_parameters_that_streamlit_keeps_for_itself_are_left_out(open_app):
+    data = archive_of({**GOOD, "settings": {"embed": ["true"], "EMBED_OPTIONS": ["light_theme"], "seed": ["7"]}})
+    app = click(open_file(open_app(query={"methods": ["Gradient"]}), data), "confirm_session")
+    assert not app.exception and page.value(app, "seed") == 7
 
 
 def query(app) -> dict[str, list[str]]:
@@ -120,18 +160,76 @@ def test_a_session_brings_pictures_and_settings_to_another_one(open_app):
     assert page.value(other, "controls") is False and "2 of 2: b.png" in page.section(other, "upload_steps")
 
 
-def test_what_is_saved_is_the_session_at_hand(open_app, monkeypatch):
-    """AppTest offers no click on a download, so what the button would write is caught on its way."""
-    caught: list[Session] = []
-    monkeypatch.setattr(st, "download_button", lambda label, data, *_, key="", **__: data() if key == "save_session" else None)
-    monkeypatch.setattr(session_archive, "write", lambda session: caught.append(session) or b"")
+@pytest.fixture()
+def saved_file(monkeypatch):
+    """Saves the session of an app. AppTest offers no click on a download, so what the button would write is caught on its way."""
+    files: list[bytes] = []
+
+    def button(label, data, *_, key="", **__):
+        if key == "save_session":
+            files.append(data())
+
+    def save(app) -> bytes:
+        with monkeypatch.context() as patch:
+            patch.setattr(st, "download_button", button)
+            page.unfold(app, "session_file")
+        return files[-1]
+
+    return save
+
+
+def test_what_is_saved_is_the_session_at_hand(open_app, saved_file):
     app = open_app(query={"methods": ["Gradient"], "seed": "7"})
     app = page.upload(app, "uploaded_files", ("a.png", picture(1), "image/png"), ("b.png", picture(2), "image/png"))
-    page.unfold(click(app, "next_picture"), "session_file")
-    saved = caught[-1]
+    saved = read(saved_file(click(app, "next_picture")))
     assert [(stored.file_name, stored.data, stored.roles) for stored in saved.pictures] == [
         ("a.png", picture(1), ("explain",)), ("b.png", picture(2), ("explain",))]
     assert saved.page == "compare" and saved.chosen == 1 and saved.query["seed"] == ["7"] and saved.query["methods"] == ["Gradient"]
+
+
+def reopened(open_app, data: bytes):
+    """Another session, in which a session file was opened."""
+    app = click(open_file(open_app(query={"methods": ["RISE"], "rise.masks": "20"}), data), "confirm_session")
+    assert not app.exception and not page.errors(app)
+    return app
+
+
+def test_a_round_trip_with_reference_pictures(open_app, saved_file):
+    app = open_app(query={"methods": ["MIP-IN"], "network": "digits_mlp", "reference": "Uploaded pictures"})
+    app = page.upload(app, "reference_files", *((f"{seed}.png", picture(seed), "image/png") for seed in range(3)))
+    app = page.run_all(app)
+    expected, identity = maps(app), query(app)["reference_id"]
+    other = page.run_all(reopened(open_app, saved_file(app)))
+    assert not has(other, "missing") and query(other)["reference_id"] == identity and maps(other) == expected
+    assert "3 pictures uploaded here" in page.section(other, "reference_all_row") and not has(other, "upload_steps")
+
+
+def scan() -> bytes:
+    buffer = BytesIO()
+    values = np.random.default_rng(0).integers(0, 4000, (64, 96), dtype=np.uint16)
+    Image.fromarray(values).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("fit", ["Whole", "Stretch"])
+def test_a_round_trip_with_a_window_and_a_fit(open_app, saved_file, fit):
+    """The settings are in the URL from the start, because it is the browser that writes the choices of widgets into it."""
+    settings = {"methods": ["Gradient"], "level": "1000", "width": "100", "fit": fit}
+    app = page.upload(open_app(query=settings), "uploaded_files", ("scan.tif", scan(), "image/tiff"))
+    expected, seen = maps(app), page.pictures(app, "overview")
+    other = reopened(open_app, saved_file(app))
+    assert [page.value(other, key) for key in ("level", "width", "fit")] == [1000, 100, fit]
+    assert page.pictures(other, "overview") == seen and maps(other) == expected
+    assert page.pictures(choose(other, "width", 200.0), "overview") != seen
+
+
+def test_a_round_trip_without_the_network_asks_for_it(open_app, saved_file):
+    app = page.upload(open_app(query={"methods": ["Gradient"]}), "uploaded_files", ("a.png", picture(1), "image/png"))
+    saved = read(saved_file(app))
+    settings = {**saved.query, "network": ["mine (uploaded)"], "network_id": ["0123456789ab"]}
+    other = reopened(open_app, write(Session(saved.page, settings, saved.pictures, saved.chosen)))
+    assert "(sha 0123456789ab)" in page.section(other, "missing") and not page.charts(other) and not has(other, "missing_picture")
+    assert maps(choose(other, "network", "scenes_vgg")) == maps(app)
 
 
 def test_cancel_keeps_everything(open_app):

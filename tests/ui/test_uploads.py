@@ -138,6 +138,12 @@ def test_uploads_added_later_join_the_earlier_ones(open_app):
     assert maps(click(app, "previous_picture")) == first
 
 
+def test_the_first_picture_follows_the_network_too(open_app):
+    """Nobody has chosen a picture, and the first choice on the page is another network."""
+    app = page.choose(open_app(query={"methods": ["Gradient"]}), "network", "digits_cnn")
+    assert chosen_picture(app).startswith("digit-") and not page.has(app, "picture_mismatch")
+
+
 def test_the_gallery_follows_the_network_and_other_pictures_can_be_reached(open_app):
     app = open_app(query={"methods": ["Gradient"]})
     assert not page.has(app, "picture-digit-3") and not page.has(app, "picture_mismatch")
