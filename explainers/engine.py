@@ -105,7 +105,11 @@ class Engine:
             method = find_method(*arguments)
             return self._map_cost(question, method, method.settings(**keywords))
         cost = self._map_cost(question.network, question.method, question.settings)
-        return Cost(cost.passes, cost.seconds + _seconds(question.network, self._fit_passes(question)))
+        return Cost(cost.passes, cost.seconds + self.fit_seconds(question))
+
+    def fit_seconds(self, question: Question, anew: bool = False) -> float:
+        """The estimated seconds of fitting the statistics of this question. anew: also where they are stored or shipped."""
+        return _seconds(question.network, self._fit_passes(question, anew))
 
     def must_fit(self, question: Question) -> bool:
         """Whether the map of this question has to wait for statistics that are still to be fitted."""
@@ -115,13 +119,14 @@ class Engine:
         estimate = self._estimate(network, method.key, method.time_cost(settings, network))
         return Cost(method.cost(settings, network), estimate.seconds)
 
-    def _fit_passes(self, question: Question) -> Passes:
-        """The passes that take as long as fitting the statistics of this question; none where there are none, or they are stored."""
+    def _fit_passes(self, question: Question, anew: bool = False) -> Passes:
+        """The passes that take as long as fitting the statistics of this question; none where they are stored, unless ``anew``."""
         reference = question.reference_set
         if question.method.fit is None or reference is None or question.lacks:
             return Passes()
         keys, passes = question.method.fit(question.settings, question.network, question.target, reference)
-        return Passes() if any(is_fitted(question.network, reference, key, self.cache.unrecorded) for key in keys) else passes
+        fitted = not anew and any(is_fitted(question.network, reference, key, self.cache.unrecorded) for key in keys)
+        return Passes() if fitted else passes
 
     def measure(self, measurement: Measurement, progress: Progress | None = None) -> Any:
         """The result of one measurement, from the cache if it was measured before."""

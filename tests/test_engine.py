@@ -181,6 +181,7 @@ def test_the_cost_includes_statistics_until_they_are_fitted(toy, image, slow_clo
     engine.explain(question)
     assert not engine.must_fit(question) and engine.must_fit(ex.ask(toy, image, "iba", target=1, images=41))
     assert engine.cost(question) == ex.Cost(passes, pytest.approx(of_map))
+    assert engine.fit_seconds(question) == 0 and engine.fit_seconds(question, anew=True) == pytest.approx(0.01 * 40 * below)
     assert not engine.must_fit(ex.ask(toy, image, "iba", target=2, images=40))  # the statistics serve all classes
 
 

@@ -77,8 +77,8 @@ def draw(workspace: Workspace) -> None:
                  "name.")
         noise = st.slider(
             "Noise", 0.0, 0.3, 0.0, 0.01, key="mask_noise", bind="query-params", width=200,
-            help="Gaussian noise added to the pictures, as a standard deviation of pixels in [0, 1]. Clean scenes are read almost "
-                 "perfectly, which leaves nothing to rise to: around 0.12 both networks make mistakes.")
+            help="Gaussian noise added to the pictures, as a standard deviation of pixels in [0, 1]. On clean scenes the "
+                 "networks are almost always right, so no mask can raise the accuracy; around 0.12 both make mistakes.")
         pictures = _scenes(workspace) if source == SCENES else None
     if source == OWN:
         pictures = _own(workspace)

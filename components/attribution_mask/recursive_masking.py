@@ -57,7 +57,8 @@ def bases_and_iterations() -> tuple[list[str], int]:
     chosen = st.multiselect(
         "Base methods", options, default=options[:4], format_func=title_of, key="bases", bind="query-params", width=690,
         placeholder="Choose base methods",
-        help="Each map is brought to [0, 1] in every colour channel and becomes a mask; masks multiply up.")
+        help="Each map is scaled to values from 0 to 1 in every colour channel and multiplied with the picture, as a mask. All masks "
+             "so far are multiplied together.")
     iterations = st.slider(
         "Masks", 1, MOST_ITERATIONS, 10, key="mask_iterations", bind="query-params", width=220,
         help="How many masks are laid over the picture, each made from what the ones before it left.")
@@ -97,11 +98,11 @@ def _scrub(workspace: Workspace, ready: Sequence[Masked], iterations: int, blank
     with st.container(key="scrub", horizontal=True, vertical_alignment="bottom", gap="medium"):
         step = st.slider(
             "After how many masks", 0, iterations, min(3, iterations), key="mask_step", bind="query-params", width=420,
-            help="0 is the picture itself. Nothing is recomputed.")
+            help="0 is the picture itself. Nothing is computed again.")
         stretched = st.toggle(
             "Stretch contrast", True, key="mask_stretch", bind="query-params",
-            help="Shows masks and masked pictures divided by the mask's strongest value, since masks that multiply up grow "
-                 "dark. The network sees the dim one.")
+            help="Shows masks and masked pictures brighter, divided by the mask's strongest value, because products of masks grow "
+                 "dark. The network sees the dark ones.")
         shown = st.segmented_control(
             "Line", ("Probability", "Logit"), default="Probability", required=True, key="mask_line", bind="query-params",
             label_visibility="collapsed", help="What the lines show of the explained class after each mask.")

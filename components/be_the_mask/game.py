@@ -45,7 +45,8 @@ def choose(workspace: Workspace) -> Game:
     with st.container(key="mask-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
         start = st.segmented_control(
             "Begin with", (HIDDEN, VISIBLE), default=HIDDEN, required=True, key="mask_start", bind="query-params",
-            help="Hidden: find the least that is enough for the class. Visible: find the least that has to go.")
+            help="Hidden: find the smallest part that is enough for the class. Visible: find the smallest part without which "
+                 "the class is lost.")
         baseline = st.segmented_control(
             "Hidden pixels", tuple(BASELINES), default="Mean colour", required=True, key="mask_baseline", bind="query-params",
             help="What the network sees in their place: the mean colour of its training pictures, or a blurred copy.")

@@ -43,7 +43,7 @@ def draw(workspace: Workspace) -> None:
     with right:
         st.markdown("**What the network sees**")
         st.html(f'<div class="masking-seen">{image(_seen(workspace, [mask], played.baseline)[0], "What the network sees")}</div>')
-    st.subheader("The same area, chosen by a method", help=RULES[played.start], anchor=False)
+    st.header("The same area, chosen by a method", help=RULES[played.start], anchor=False)
     titles, masks = _of_methods(workspace, played, float(mask.mean()))
     if not titles:
         st.info("Choose at least one method in the sidebar, or run the ones that wait.")

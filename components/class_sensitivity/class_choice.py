@@ -19,10 +19,10 @@ NAMES = {  # the measures of map_distances, as people read them
     "rank": "Rank correlation", "rank_absolute": "Rank, magnitudes", "ssim": "SSIM", "hog": "HOG correlation",
     "l2_unit": "l2, unit maps", "l2_max_abs": "l2, largest is 1"}
 MEANT = (
-    "Rank correlation: Spearman's, of the signed maps; 1 when all pixels come in the same order. Rank, magnitudes: the same of the "
-    "strengths, whichever way they point. SSIM: structural similarity of the maps scaled from 0 to 1. HOG correlation: of their "
-    "contours. These four are 1 for equal maps. l2, unit maps: the distance of maps of length 1, 1.41 for maps that share nothing, "
-    "2 for opposite ones. l2, largest is 1: the distance of maps whose strongest pixel is 1, which grows with their size.")
+    "How alike two maps are. Rank correlation (Spearman's): 1 when both put all pixels in the same order. Rank, magnitudes: the same "
+    "for the strengths, without the sign. SSIM: structural similarity of the maps scaled from 0 to 1. HOG correlation: of their "
+    "contours. These four are 1 for equal maps. l2, unit maps: the distance of maps scaled to length 1; 0 for equal ones, 1.41 for "
+    "maps that share nothing, 2 for opposite ones. l2, largest is 1: the distance of maps whose strongest pixel is scaled to 1.")
 
 
 @dataclass(frozen=True)
@@ -82,4 +82,5 @@ def _pair(workspace: Workspace, classes: Sequence[int]) -> tuple[int, int]:
         return pairs[0]
     return st.selectbox("Pair", pairs, key=f"pair-{'-'.join(map(str, classes))}", width=240,
                         format_func=lambda pair: ex.Target.of(pair).words(workspace.network.categories),
-                        help="The contrast map explains the difference of these two logits; verdicts and table are about them.")
+                        help="The contrast map shows what speaks for the first rather than the second (the difference of their "
+                             "logits). Verdicts and table are about these two.")

@@ -14,7 +14,7 @@ from components.class_sensitivity import class_exports
 from components.class_sensitivity.class_choice import NAMES, Choice
 from components.compute.method_row import MethodMap
 from components.compute.schedule import Schedule
-from components.compute.task import Failed, Ready, Task, refused
+from components.compute.task import Failed, Ready, Task, must_fit, refused
 from components.drawing.numbers import fixed
 from components.state import pool
 from components.state.engine import engine
@@ -51,7 +51,7 @@ def draw(workspace: Workspace, choice: Choice) -> None:
     if not choice.methods:
         return
     with st.container(key="class-set"):
-        st.html('<h3 class="class-head">Over a set of images</h3>')
+        st.html('<h2 class="class-head">Over a set of images</h2>')
         images = _images(workspace)
         if images is None:
             return
@@ -102,14 +102,27 @@ def _task(workspace: Workspace, images: ImageSet, method_map: MethodMap) -> Task
 
     def cost() -> ex.Cost:
         each = engine().cost(question)
+        map_seconds = each.seconds - engine().fit_seconds(question)
         comparing = 3 * COMPARE_SECONDS * workspace.input.seen.width * workspace.input.seen.height  # each map with itself, and both
-        return ex.Cost(each.passes * (2 * images.count), (2 * each.seconds + comparing) * images.count)
+        return ex.Cost(each.passes * (2 * images.count), (2 * map_seconds + comparing) * images.count + _fit_seconds(question, images))
 
     def compute(progress: Progress) -> SetSensitivity:
         return engine().get_or_compute(OVER_A_SET, parts, lambda: _measured(workspace, images, question, progress), progress)
 
     return Task(method.title, key_of(OVER_A_SET, *parts), cost, lambda: engine().lookup_computed(OVER_A_SET, parts), compute,
-                method.fits_statistics)
+                _on_copies(question) or must_fit(question))
+
+
+def _on_copies(question: ex.Question) -> bool:
+    """Whether statistics are fitted on copies of the explained image, so that each image of the set needs its own."""
+    return bool(question.reference_set and question.reference_set.note)
+
+
+def _fit_seconds(question: ex.Question, images: ImageSet) -> float:
+    """The estimated seconds of all fits over the set."""
+    if _on_copies(question):
+        return images.count * engine().fit_seconds(question, anew=True)
+    return engine().fit_seconds(question)
 
 
 def _measured(workspace: Workspace, images: ImageSet, question: ex.Question, progress: Progress) -> SetSensitivity:
@@ -130,7 +143,7 @@ def _table(workspace: Workspace, images: ImageSet, averages: dict[str, dict[str,
     head = "".join(f"<th>{name}</th>" for name in NAMES.values())
     body = "".join(f"<tr><td>{escape(titles[key])}</td>{''.join(_cell(averages[key][name]) for name in NAMES)}"
                    f'<td class="words">{_verdict(averages[key])}</td></tr>' for key in ordered)
-    st.html(f'<div class="wide"><table class="numbers"><tr><th>Method</th>{head}<th></th></tr>{body}</table></div>'
+    st.html(f'<div class="wide"><table class="numbers"><tr><th>Method</th>{head}<th>In words</th></tr>{body}</table></div>'
             f'<p class="quiet">Mean \u00b1 standard error over {escape(images.title)}. Maps that are the same everywhere are counted, '
             "never averaged.</p>")
     st.download_button("Numbers of the set (CSV)", lambda: class_exports.set_numbers(workspace.network.name, images.title, averages),

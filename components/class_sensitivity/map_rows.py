@@ -81,7 +81,7 @@ def _summary(workspace: Workspace, choice: Choice, rows: Sequence[ClassRow]) -> 
 
 def section(workspace: Workspace, choice: Choice, row: ClassRow, maps: Sequence[Shown | None], display: Display) -> str:
     """One method: its name and verdict, the maps with their shared scale, and the matrix of the classes."""
-    head = f"<h3>{escape(row.method.title)}</h3>"
+    head = f'<h2 class="class-head">{escape(row.method.title)}</h2>'
     if row.reason:
         return f'<section class="class-row">{head}<p class="same">{escape(row.reason)}</p></section>'
     scale = _ramp(maps, display.backdrop)
@@ -166,5 +166,5 @@ def _table(workspace: Workspace, choice: Choice, rows: Sequence[ClassRow]) -> No
                    for title, pair in pairs)
     head = "".join(f"<th>{name}</th>" for name in NAMES.values())
     words = escape(choice.pair_words(workspace.network.categories))
-    st.html(f'<h3 class="class-head">The maps for {words}, by every measure</h3><div class="wide"><table class="numbers">'
+    st.html(f'<h2 class="class-head">The maps for {words}, by every measure</h2><div class="wide"><table class="numbers">'
             f"<tr><th>Method</th>{head}</tr>{body}</table></div>")

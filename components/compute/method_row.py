@@ -21,7 +21,7 @@ from components.drawing.numbers import passes_in_words, seconds_in_words
 from components.state.workspace import Workspace
 
 PLACE = "maps"
-UNITS = "F: images forward, B: gradients back"
+UNITS = "F: pictures sent through the network (forward passes). B: gradients sent back (backward passes)."
 
 
 @dataclass(frozen=True)

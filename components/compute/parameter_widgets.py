@@ -20,7 +20,7 @@ SLIDER_STEPS = 200  # a range with more steps than this is typed, not dragged
 def settings(method: Method, network: ex.Classifier) -> dict[str, Any]:
     """A button that opens the method's widgets; it is off for a method that has none. Returns the values."""
     if method.parameters:
-        with st.popover(method.title, help="The method's settings. A change is another map."):
+        with st.popover(method.title, help="The method's settings. Other settings give another map."):
             return parameters(method, network)
     st.button(method.title, disabled=True, key=f"plain-{method.key}", help="This method has no settings.")
     return {}

@@ -138,8 +138,8 @@ class Schedule:
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"offer-{self.place}", width="content"):
             st.button(f"{what}, about {seconds_in_words(cost.seconds)}{fit}", key=f"run-{self.place}", type="primary",
                       on_click=asked.ask, args=(self.place, self.key),
-                      help="Runs what is not known yet. What is estimated at three seconds or less in all runs by itself, except "
-                           "what first fits statistics on reference images.")
+                      help="Computes what is missing. What takes about three seconds or less in all runs by itself, except methods "
+                           "that first have to be fitted on reference images.")
             self._offer_drafts()
             if caption:
                 st.caption(f"{passes_in_words(cost.passes)}{'. Stopped.' if self.stopped else ''}")

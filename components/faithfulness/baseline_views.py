@@ -32,7 +32,7 @@ Views = dict[str, list[MapCurves]]
 
 def draw(measured: Sequence[MapCurves]) -> None:
     """Measure the maps under each baseline with as many steps, and show those that are measured beside the page's own settings."""
-    st.subheader("Does the ranking hold under other baselines?", anchor=False)
+    st.header("Does the ranking hold under other baselines?", anchor=False)
     answers = [judged.answer for judged in measured]
     under = {name: replace(_common(measured), baseline=(key, key)) for name, key in BASELINES.items()}
     schedule = Schedule(PLACE, [map_curves.task(answers, settings, f"Baseline {name}") for name, settings in under.items()])

@@ -28,10 +28,11 @@ COLUMNS = {
     "pointing": ("Pointing", "Is the highest pixel inside? Chance: the region's area."),
     "pointing_near": ("Within 15 px", "Is the highest pixel inside, or at most 15 pixels of the network's input away? Chance: the "
                                       "area of the region grown by so much."),
-    "bounding_box": ("Box accuracy", "With n the region's pixels: the share of the map's n highest that is inside. Chance: the area."),
+    "bounding_box": ("Box accuracy", "Of the map's highest pixels, as many as the region has: the share that is inside. "
+                                     "Chance: the area."),
     "energy": ("Energy inside", "How much of the positive attribution is inside. Chance: the area."),
-    "ehr": ("EHR", "Effective heat ratio: heat inside over pixels above a threshold, over all thresholds. Chance: what the map's own "
-                   "values get in a random arrangement."),
+    "ehr": ("EHR", "Effective heat ratio: heat inside, divided by the number of pixels above a threshold, averaged over thresholds. "
+                   "Chance: what the map's own values get in a random arrangement."),
 }
 
 
@@ -164,7 +165,7 @@ def _words(workspace: Workspace, region: Region, rows: Sequence[Row]) -> None:
     first = rows[0][1]
     area = f"The region ({region.name}) is {_percent(first.area)} of the picture"
     large = "; papers leave out pictures above 33 %, where chance alone does well" if first.too_large else ""
-    st.caption(f"{area}{large}. Ticks on the bars: chance. Where a network rests on what is outside, the better map scores lower.",
+    st.caption(f"{area}{large}. Ticks on the bars: chance. Where a network uses what is outside, a faithful map scores lower.",
                help="\n\n".join(f"**{title}**: {words}" for title, words in COLUMNS.values()))
 
 

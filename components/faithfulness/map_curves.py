@@ -18,9 +18,6 @@ SCORES = {score.name: score for score in metric.METRIC.scores}
 AUCS = metric.AUCS
 ARROWS = {"higher": "\u2191", "lower": "\u2193"}
 
-
-COARSE_ERROR = 0.3  # of an AUC, over the number of steps: at most 0.037 with 7 steps and 0.023 with 14, over 3 maps of 3 photographs
-
 Measured = tuple[metric.InsertionDeletion, Params]
 """A result, and the settings by which it was measured."""
 
@@ -48,12 +45,12 @@ class MapCurves:
     @property
     def coarse(self) -> bool:
         """Whether the curves have fewer steps for now than they will have."""
-        return self.settings.most_steps is not None and self.steps < self.all_steps
+        return self.error > 0
 
     @property
     def error(self) -> float:
         """How far the AUCs of coarse curves may be from those of the finest; 0 where the curves are not coarse."""
-        return COARSE_ERROR / self.steps if self.coarse else 0.0
+        return metric.coarse_error(self.result, self.settings)
 
     @property
     def answer(self) -> Answer:

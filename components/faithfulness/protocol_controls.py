@@ -16,12 +16,12 @@ RESOLUTIONS = (7, 14, 28, 56, 112)
 PIXELS = "every pixel"
 MOST_CELLS = 10**9  # a step, as many as the metric takes
 ORDERS = {"Values": "value", "Magnitudes": "magnitude"}
-BASELINE_HELP = ("What stands where the picture is not. Training mean: the mean colour of the training set (zero after "
-                 "normalisation). Image mean: this picture's own mean colour. Blur: by the protocol's kernel. Noise: one "
-                 "seeded draw. ")
-ORDER_HELP = ("Values: what speaks most for the class comes first. Magnitudes: what is strongest either way. A gradient's sign says "
-              "whether a pixel should be brighter, not whether it speaks for the class, so Gradient, SmoothGrad and Guided "
-              "Backpropagation are often measured by magnitude.")
+BASELINE_HELP = ("What takes the place of removed pixels (the baseline). Training mean: the mean colour of the training pictures "
+                 "(zero after normalisation). Image mean: this picture's own mean colour. Blur: the picture, blurred as the "
+                 "protocol does. Noise: random pixels. ")
+ORDER_HELP = ("Which pixels come first. Values: what speaks most for the class. Magnitudes: what is strongest, for or against. A "
+              "gradient's sign says whether a pixel should be brighter, not whether it speaks for the class, so Gradient, SmoothGrad "
+              "and Guided Backpropagation are often measured by magnitude.")
 
 
 def draw(workspace: Workspace) -> Params:
@@ -33,20 +33,21 @@ def draw(workspace: Workspace) -> Params:
             help=next(parameter.help for parameter in METRIC.parameters if parameter.name == "protocol"))
         protocol = by_title[title]
         start = st.selectbox("Insertion starts from", [OWN, *BASELINES], key="insertion", bind="query-params", width=150,
-                             help=BASELINE_HELP + "Insertion brings the picture back over it.")
+                             help=BASELINE_HELP + "Insertion starts from it and brings the picture back.")
         end = st.selectbox("Deletion ends at", [OWN, *BASELINES], key="deletion", bind="query-params", width=150,
-                           help=BASELINE_HELP + "Deletion puts it over the picture.")
+                           help=BASELINE_HELP + "Deletion replaces the picture by it, step by step.")
         labels = _labels(workspace) if protocol == "dmbp" else ()
     with _row("steps-row"):
         order = st.segmented_control("Order by", list(ORDERS), default="Values", required=True, key="order", bind="query-params",
                                      help=ORDER_HELP)
         resolution = _resolution(workspace)
         step = st.number_input("Cells a step", 1, MOST_CELLS, None, key="step", bind="query-params", width=175, placeholder=OWN,
-                               help="How many cells change between two points. Fewer: a finer curve that takes longer. Empty: "
+                               help="How many cells (pixels, for most protocols) change between two points. Fewer: a finer "
+                                    "curve that takes longer. Empty: "
                                     "the protocol's own.")
         output = st.segmented_control("Probabilities", OUTPUTS, default=OUTPUTS[0], required=True, key="output",
-                                      bind="query-params", help="Softmax: the classes share one whole. Sigmoid: each class for "
-                                                                "itself, for networks trained with several labels.")
+                                      bind="query-params", help="Softmax: the classes' probabilities add up to 1. Sigmoid: each class "
+                                                                "by itself, for networks trained with several labels.")
     otherwise = bool(step) or resolution is not None or start != OWN or end != OWN or ORDERS[order] != "value"
     rules = PROTOCOLS[protocol]
     st.caption(f"{f'Chosen otherwise above; {title} itself: ' if otherwise else ''}{rules.says}")
@@ -63,7 +64,7 @@ def _resolution(workspace: Workspace) -> int | None:
     sizes = {f"{cells} \u00d7 {cells}": cells for cells in RESOLUTIONS if cells < side} | {PIXELS: side}
     chosen = st.selectbox(
         "Cells", [OWN, *sizes], key="cells", bind="query-params", width=140,
-        help="The grid in which a map is ordered. I-GOS takes each map's own, so that coarse maps are measured coarsely: "
+        help="The grid of cells that are added or removed. I-GOS takes each map's own, so that coarse maps are measured coarsely: "
              "choose one grid for all to compare methods of different resolutions. The other protocols take pixels.")
     return sizes.get(chosen)
 
@@ -73,6 +74,6 @@ def _labels(workspace: Workspace) -> tuple[int, ...]:
     names = class_labels(workspace.network.categories)
     chosen = st.multiselect(
         "Other labels", names, key="labels", bind="query-params", width=220, placeholder="none",
-        help="Other classes that are in this picture. cIM is their insertion AUC while the lowest attributions come first: "
-             "high, if the map leaves to them what is theirs.")
+        help="Other classes that are in this picture. cIM is their insertion AUC when the pixels with the lowest values come "
+             "first: it is high if the map gives low values to what belongs to them.")
     return tuple(index for index in map(names.index, chosen) if index not in workspace.target.classes)

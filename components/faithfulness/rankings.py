@@ -13,8 +13,8 @@ from components.faithfulness.map_curves import ARROWS, SCORES, MapCurves
 from explainers.metrics import insertion_deletion as metric
 
 CHANCE = "random"  # the control that every method must beat
-SIGNS = ("A sign is not always evidence: a gradient's says whether a pixel should be brighter. For such maps, order by magnitudes "
-         "above.")
+SIGNS = ("The sign of a value does not always mean for or against: a gradient's says whether a pixel should be brighter. For such "
+         "maps, order by magnitudes above.")
 BEST: dict[str, Callable[[list[float]], float]] = {"higher": max, "lower": min}
 
 
@@ -68,18 +68,17 @@ def _behind(map_curves: MapCurves, measured: Sequence[MapCurves]) -> list[str]:
     if chance is None:
         return []
     worse = []
-    for score in metric.not_better(map_curves.result, chance):
-        own, random = (score.of(result) for result in (map_curves.result, chance))
-        if abs(own - random) >= map_curves.error:
-            side = "above" if score.better == "higher" else "below"
-            worse.append(f"its {score.title[0].lower()}{score.title[1:]}, {fixed(own, 2)}, is not {side} {fixed(random, 2)}")
+    for score in metric.not_better(map_curves.result, chance, map_curves.error):
+        own, random = (fixed(score.of(result), 2) for result in (map_curves.result, chance))
+        side = "above" if score.better == "higher" else "below"
+        worse.append(f"its {score.title[0].lower()}{score.title[1:]}, {own}, is not {side} {random}")
     return worse
 
 
 def _too_close(map_curves: MapCurves, measured: Sequence[MapCurves]) -> bool:
     """Whether an AUC of a method's coarse curves is too close to that of the random control to tell which is better."""
     chance = _chance(map_curves, measured)
-    return chance is not None and any(abs(score.of(map_curves.result) - score.of(chance)) < map_curves.error for score in metric.AUCS)
+    return chance is not None and bool(metric.too_close(map_curves.result, chance, map_curves.error))
 
 
 def _chance(map_curves: MapCurves, measured: Sequence[MapCurves]) -> metric.InsertionDeletion | None:
@@ -103,7 +102,7 @@ def table(measured: Sequence[MapCurves]) -> None:
         rows.append(f'<tr{" class=control" if map_curves.is_control else ""}><td>{curves.swatch(map_curves.style)}'
                     f'{escape(map_curves.title)}</td>{cells}<td class="quiet">{grid}</td></tr>')
     with st.container(key="ranking"):
-        st.html(f'<div class="wide"><table class="numbers"><tr><th>Map</th>{head}<th></th></tr>{"".join(rows)}</table></div>')
+        st.html(f'<div class="wide"><table class="numbers"><tr><th>Map</th>{head}<th>Points</th></tr>{"".join(rows)}</table></div>')
 
 
 def _cell(value: float, best: float) -> str:

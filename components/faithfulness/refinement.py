@@ -26,12 +26,11 @@ from components.faithfulness.map_curves import MapCurves, Measured
 from components.state.engine import engine
 from components.state.last_result import last
 from explainers.keys import key_of
-from explainers.metrics.protocols import COARSE_STEPS, Params
+from explainers.metrics.protocols import COARSE_STEPS, FEWER_STEPS, Params
 from explainers.resampling import size_of
 
 PLACE = "curves"
 START = "curves-start"  # steps of the first curves, in the session
-FEWER = (4, 2)  # for a first answer where the coarsest of the usual curves take too long to run by themselves
 
 
 class Refinement:
@@ -55,7 +54,7 @@ class Refinement:
         It is decided once, because the tasks depend on it.
         """
         def decide() -> int:
-            return next((steps for steps in (COARSE_STEPS[0], *FEWER) if self._seconds(replace(settings, most_steps=steps))
+            return next((steps for steps in (COARSE_STEPS[0], *FEWER_STEPS) if self._seconds(replace(settings, most_steps=steps))
                          <= asked.FREE_SECONDS), COARSE_STEPS[0])
 
         return last(START, key_of(settings, [question for question, _ in self._answers]), decide)

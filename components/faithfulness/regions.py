@@ -12,6 +12,7 @@ import numpy as np
 import streamlit as st
 
 import explainers as ex
+from components.drawing.selections import percents
 from components.state import evidence
 from components.state.objects import object_masks
 from components.state.workspace import Workspace
@@ -122,16 +123,13 @@ def _pixels(percent: Sequence[float], side: int) -> list[float]:
 
 def take(selection: dict, size: tuple[int, int]) -> None:
     """Make the last box or lasso, in pixel coordinates, the region; where nothing was selected it stays as it was."""
-    def percent(values: Sequence[float], side: int) -> np.ndarray:
-        return np.clip(100 * (np.asarray(values, float) + 0.5) / side, 0, 100)
-
     if selection.get("lasso"):
         drawn = selection["lasso"][-1]
-        points = straightened(np.stack((percent(drawn["x"], size[1]), percent(drawn["y"], size[0])), 1))
+        points = straightened(np.stack((percents(drawn["x"], size[1]), percents(drawn["y"], size[0])), 1))
         _become(OUTLINE, {CORNERS: " ".join(f"{column:.4g},{row:.4g}" for column, row in points.round(1))})
     elif selection.get("box"):
         drawn = selection["box"][-1]
-        (left, right), (top, bottom) = sorted(percent(drawn["x"], size[1])), sorted(percent(drawn["y"], size[0]))
+        (left, right), (top, bottom) = sorted(percents(drawn["x"], size[1])), sorted(percents(drawn["y"], size[0]))
         values = zip(EDGES, (left, top, right, bottom), strict=True)
         _become(BOX, {f"box_{name.lower()}": round(float(value), 1) for name, value in values})
 

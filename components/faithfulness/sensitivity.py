@@ -83,14 +83,14 @@ def _settings(workspace: Workspace) -> metric.Params:
     with st.container(key="sensitivity-row", horizontal=True, vertical_alignment="bottom", gap="small"):
         what = st.segmented_control(
             "Remove", list(TILES), default="Pixels", required=True, key="sn_remove", bind="query-params",
-            help="What goes at random: single pixels, as in the paper, or squares of 8 pixels a side. Coarse maps (Grad-CAM) have a "
-                 "chance with tiles alone, for scattered pixels hit all their regions alike.")
+            help="What is removed at random: single pixels, as in the paper, or squares of 8 pixels a side (tiles). Choose tiles for "
+                 "coarse maps (Grad-CAM): scattered pixels hit all their regions alike.")
         masks = st.select_slider(
             "Masks for each n", MASKS, 100, key="sn_masks", bind="query-params", width=200,
             help=next(parameter.help for parameter in metric.METRIC.parameters if parameter.name == "masks"))
         share = st.select_slider(
             "Largest n", list(SHARES), "63 %", key="sn_largest", bind="query-params", width=200,
-            help="The share of the picture that goes at the right end of the curve. The paper ends at 63 %.")
+            help="The share of the picture that is removed at the right end of the curve. The paper ends at 63 %.")
     rows, columns = workspace.network.input_size
     tile = TILES[what]
     counts = metric.log_spaced(-(-rows // tile) * -(-columns // tile), SHARES[share], POINTS)

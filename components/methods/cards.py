@@ -45,7 +45,7 @@ def draw(workspace: Workspace | None) -> None:
         st.info("No card has all of these words.")
     for name, group in shown.items():
         if group:
-            st.subheader(name, anchor=False)
+            st.header(name, anchor=False)
             _grid(group, _metric_facts if name == METRICS else _method_facts, workspace)
 
 
@@ -135,7 +135,7 @@ def _parameter_table(parameters: Sequence[Parameter]) -> str:
     rows = "".join(
         f"<tr><td>{escape(parameter.label)}</td><td>{escape(_value(parameter.default))}</td>"
         f"<td>{escape(_range(parameter))}</td><td>{escape(in_words(parameter.help))}</td></tr>" for parameter in parameters)
-    return f'<table class="parameters"><tr><th>Setting</th><th>Default</th><th>Range</th><th></th></tr>{rows}</table>'
+    return f'<table class="parameters"><tr><th>Setting</th><th>Default</th><th>Range</th><th>Meaning</th></tr>{rows}</table>'
 
 
 def _value(value: object) -> str:

@@ -34,8 +34,8 @@ def draw(workspace: Workspace) -> Randomisation:
                  "as trained. Last layer only: the one comparison that the DMBP paper makes.")]
         how = VALUES[st.segmented_control(
             "New values", list(VALUES), default="Re-initialised", required=True, key="drawn", bind="query-params",
-            help="Re-initialised: as a layer starts before training, norms back to the identity. Permuted: each layer's own values in "
-                 "another order. Normal: from a normal distribution with the spread of the layer's values.")]
+            help="Re-initialised: random, as before training; normalisation layers change nothing. Permuted: each layer's own values "
+                 "in another order. Normal: from a normal distribution with the spread of the layer's values.")]
         few = len(metric.schedule(workspace.network, "cascading", MOST)) <= FEWEST  # no choice is left: all stages are shown
         wanted = st.slider("Stages at most", FEWEST, MOST, 8, key="stages", bind="query-params", width=150,
                            disabled=few or mode == "last_layer",

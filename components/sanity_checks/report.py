@@ -34,8 +34,9 @@ def view() -> tuple[str, Display]:
 def _measure() -> str:
     chosen = st.segmented_control(
         "Similarity", list(NAMES.values()), default=NAMES["ssim"], required=True, key="likeness", bind="query-params",
-        help="Of each map to the one with trained weights; 1 is the same. SSIM: structure, each map from 0 to 1. Rank: Spearman's "
-             "correlation of the signed values. |Rank|: of their magnitudes. HOG: correlation of histograms of oriented gradients.")
+        help="How alike each map is to the one with trained weights; 1 is the same. SSIM: structure of the maps, scaled from 0 to 1. "
+             "Rank: order of the pixels (Spearman's correlation). |Rank|: the same without the sign. HOG: contours (histograms of "
+             "oriented gradients).")
     return next(key for key, name in NAMES.items() if name == chosen)
 
 

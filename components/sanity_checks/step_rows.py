@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from components.drawing.numbers import fixed
 from components.sanity_checks.randomisation import Randomisation
 from components.state.engine import engine
 from components.state.workspace import Workspace
+from explainers.data.reference import neighbourhood
 from explainers.keys import key_of
 from explainers.metrics import sanity_checks as metric
 from explainers.metrics.map_distances import COMPARE_SECONDS
@@ -96,10 +97,12 @@ class StepRows:
         pays_for_original = method_map.pending and change is self.randomisation.changes[0]
 
         def cost() -> ex.Cost:
-            each = engine().cost(question)
+            original, fit = engine().cost(question), engine().fit_seconds(question)
             height, width = question.network.input_size
-            return ex.Cost(each.passes * (1 + pays_for_original) + Passes(forward=2),
-                           each.seconds * (1 + pays_for_original) + COMPARE_SECONDS * height * width)
+            again = engine().fit_seconds(_refitted(question), anew=True)
+            seconds = original.seconds - fit + again + COMPARE_SECONDS * height * width
+            return ex.Cost(original.passes * (1 + pays_for_original) + Passes(forward=2),
+                           seconds + original.seconds * pays_for_original)
 
         def lookup() -> metric.Step | None:
             known = engine().lookup_computed(metric.STEP, step.parts)
@@ -123,14 +126,13 @@ class StepRows:
     def offer(self) -> None:
         """The button of the steps that wait, with what it takes: in passes, in seconds, and in fits."""
         waiting = self.schedule.waiting
-        count, networks = len(waiting), len({at // len(self._maps) for at in waiting})
+        count, methods = len(waiting), len(self._maps)
+        networks = len({at // methods for at in waiting})
         self.schedule.offer(f"Re-initialise weights, {count} map{'s' if count > 1 else ''} on {networks} "
                             f"network{'s' if networks > 1 else ''}")
-        titles = list(dict.fromkeys(self._maps[at % len(self._maps)][0].method.title for at in waiting
-                                    if self.schedule.tasks[at].fits))
-        if titles:
-            st.caption(f"{' and '.join(titles)} {'fits its' if len(titles) == 1 else 'fit their'} statistics again on each of the "
-                       "randomised networks. That comes on top of the estimate and can take longer than the maps.")
+        fitting = [self._maps[at % methods][1] for at in waiting if self.schedule.tasks[at].fits]
+        if fitting:
+            st.caption(_what_is_fitted(fitting))
 
     def run(self, show: Callable[[], None]) -> list[StepRow]:
         """Make the steps that are due; ``show`` is called after each of them."""
@@ -139,6 +141,26 @@ class StepRows:
         if any(method_map.pending and row.original for (method_map, _), row in zip(self._maps, rows, strict=True)):
             st.rerun()  # the settings above still say that the maps with trained weights wait
         return rows
+
+
+def _refitted(question: ex.Question) -> ex.Question:
+    """The question with the reference set that a randomised network uses.
+
+    Statistics that are shipped belong to the trained weights, so copies of the picture take their place.
+    """
+    if question.reference_set is None or question.reference_set.statistics is None:
+        return question
+    return replace(question, reference=neighbourhood(question.network, question.x))
+
+
+def _what_is_fitted(questions: Sequence[ex.Question]) -> str:
+    """A line on the fits that the estimate includes."""
+    titles = list(dict.fromkeys(question.method.title for question in questions))
+    fit = "fits its" if len(titles) == 1 else "fit their"
+    line = f"With the time in which {' and '.join(titles)} {fit} statistics again on each of the randomised networks"
+    if any(question.reference_set and question.reference_set.statistics for question in questions):
+        line += ", from copies of the picture: the statistics that come with the network belong to its trained weights"
+    return f"{line}."
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)

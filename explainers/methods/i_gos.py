@@ -270,7 +270,9 @@ METHOD = Method(
          "image. The map is how much each cell is hidden.",
     equation=r"A = 1 - M^*, \quad M^* = \arg\min_M\; p_c\big(\operatorname{up}(M)\, x + (1 - \operatorname{up}(M))\, \tilde{x}\big) "
              r"+ \lambda_1 \lVert 1 - M \rVert_1 + \lambda_2 \operatorname{TV}(M)",
-    limits="Often no step size lowers the objective, and the mask stays near 1: trust the order of its cells, not their values. "
+    limits="Often no step size lowers the objective, and the mask stays near 1: trust the order of its cells, not their values. On "
+           "EfficientNet-Lite0 the default penalties allow hardly any hiding: four photographs lose less than 0.01 of their "
+           "probability, and 0.27 to 0.91 with both weights at 0.1. "
            "Nothing can be found for a class with hardly any probability, and a blurred image is itself unusual for the network.",
     auxiliary_outputs=(
         AuxiliaryOutput("mask", "Masked input", "pictures", make=lambda x, extras: masked_image(x, extras["mask"]), help=(

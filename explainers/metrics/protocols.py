@@ -18,6 +18,7 @@ BASELINES = ("zero", "black", "mean", "blur", "noise")
 OUTPUTS = ("softmax", "sigmoid")
 ORDERS = ("value", "magnitude")
 COARSE_STEPS = (8, 16, 32)  # of curves that are measured before the finest one; each takes about twice the passes of the one before
+FEWER_STEPS = (4, 2)  # of the first curve, where the coarsest of these takes too long for a first answer
 
 Baseline = str | Tensor
 
@@ -64,18 +65,18 @@ class Params:
     """A protocol, and what of it is chosen otherwise. Raises ParameterError for what does not exist."""
 
     protocol: str = choice("rise", *PROTOCOLS, label="Protocol", help=(
-        "Whose way of measuring. Methods change places between protocols: compare numbers only within one."))
+        "Which paper's way of measuring. The order of methods differs between protocols: compare numbers only within one."))
     baseline: Baseline | tuple[Baseline, Baseline] | None = other(
         None, takes=f"one of {', '.join(map(repr, BASELINES))}, a tensor of the image's shape, a pair of those, or None",
         label="Baseline", help=(
-            "What stands where the picture is not; a pair is for insertion and for deletion. None: the protocol's own. zero: the "
+            "What takes the place of removed pixels; a pair is for insertion and for deletion. None: the protocol's own. zero: the "
             "training set's mean colour. mean: this image's mean colour. blur: by the protocol's kernel. noise: one seeded draw."))
     step: int | None = integer(None, low=1, high=10**9, label="Cells a step", help=(
         "How many cells change between two points of a curve. None: the protocol's own."))
     resolution: int | None = integer(None, low=1, high=10**5, label="Cells a side", help=(
-        "The grid in which a map is ordered. None: the map's own in the protocol i_gos, every pixel in the others."))
+        "The grid of cells that are added or removed. None: the map's own in the protocol i_gos, every pixel in the others."))
     output: str = choice("softmax", *OUTPUTS, label="Probabilities", help=(
-        "softmax: the classes share one whole. sigmoid: each class by itself, for networks trained with several labels."))
+        "softmax: the classes' probabilities add up to 1. sigmoid: each class by itself, for networks trained with several labels."))
     labels: tuple[int, ...] = other((), takes="class indices", label="Other labels", help=(
         "Other classes in the picture, for cIM in the protocol dmbp: their mean insertion AUC, lowest attributions first."))
     order_by: str = choice("value", *ORDERS, label="Order by", help=(

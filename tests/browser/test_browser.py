@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser.conftest import server
+from browser.conftest import free_port, server
 
 pytestmark = pytest.mark.browser
 
@@ -68,6 +68,29 @@ def test_a_cold_deep_link_brings_the_whole_app(visit, chromium, tmp_path, link, 
         assert page.page.get_by_role("button", name="Use another network").is_visible()
         assert page.page.get_by_role("link", name="Methods").first.is_visible()
         assert page.page.locator("[data-testid=stDialog]").count() == 0
+
+
+def test_after_a_restart_the_open_tab_says_what_is_missing(visit, tmp_path):
+    """Streamlit leaves the old view on the screen when the server is back; the next rerun, here by its key R, asks for the file."""
+    port = free_port()
+    connection = "() => document.querySelector('[data-testid=stApp]').dataset.testConnectionState"
+    with server(tmp_path, port) as first:
+        page = visit(at=first).go("?methods=Gradient")
+        upload(page, "photo.jpg", "image/jpeg", jpeg())
+        page.page.wait_for_function("() => location.search.includes('picture_file=photo.jpg')")
+        page.settle()
+        before = page.painted(1)
+    page.page.wait_for_function(f"{connection} !== 'CONNECTED'")
+    with server(tmp_path, port):
+        page.page.wait_for_function(f"{connection} === 'CONNECTED'")
+        page.page.keyboard.press("r")
+        page.page.locator(".st-key-missing").get_by_text("This link needs photo.jpg").wait_for()
+        page.settle()
+        assert page.maps() == 0
+        page.page.locator("[class*=st-key-missing_picture] input[type=file]").set_input_files(
+            {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": jpeg()})
+        assert page.painted(1) == before
+    page.problems.clear()  # the connection was refused while there was no server
 
 
 def test_a_display_control_redraws_without_computing(visit):

@@ -26,6 +26,7 @@ def test_an_image_does_not_depend_on_the_batches(digits, batch):
     made = procedural(digits, 140)
     whole = torch.cat(list(made.batches(140)))
     assert whole.shape == (140, 1, 28, 28) and torch.equal(torch.cat(list(made.batches(140, batch))), whole)
+    assert len(np.unique(whole.flatten(1).numpy(), axis=0)) == 140  # no image is drawn twice
     assert len(torch.cat(list(made.batches(9)))) == 9 and len(torch.cat(list(made.batches(999)))) == 140
 
 
@@ -39,6 +40,14 @@ def test_pictures_are_preprocessed_in_order(toy):
     made = from_pictures(toy, given)
     assert made.size == 3 and torch.equal(made.draw(1, 2), toy.preprocess(given[1]))
     assert made.identity != from_pictures(toy, given[::-1]).identity
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(toy, tmp_path, monkeypatch):
+    for name, picture in zip("ba", pictures(2), strict=True):
+        picture.save(tmp_path / f"{name}.png")
+    backwards = sorted(tmp_path.iterdir(), reverse=True)
+    monkeypatch.setattr(type(tmp_path), "iterdir", lambda folder: iter(backwards))
+    assert torch.equal(from_pictures(toy, tmp_path).draw(0, 1), toy.preprocess(pictures(2)[1]))
 
 
 def test_a_folder_skips_what_is_no_picture(toy, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 import torch
 from support.networks import drawn_images
@@ -56,6 +58,8 @@ def test_the_same_content_is_the_same_file_and_another_has_another_identity(tmp_
     before = file.read_bytes()
     _, again = written(tmp_path, mean=torch.zeros(2))
     assert file.read_bytes() == before and again.identity == statistics.identity
+    with zipfile.ZipFile(file) as archive:  # no entry holds the time at which it was written
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert written(tmp_path, mean=torch.ones(2))[1].identity != statistics.identity
 
 

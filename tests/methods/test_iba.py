@@ -181,6 +181,34 @@ def test_a_residual_sum_is_a_layer_and_nothing_within_a_branch(toy):
         iba.bottleneck_layer(toy, "nowhere")
 
 
+class Expanded(nn.Module):
+    """A sum of 8 channels, and behind it its expansion to ``wide``, which lies nearest to two thirds of the multiplications."""
+
+    def __init__(self, wide: int):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.branch = nn.Sequential(*(layer for _ in range(7) for layer in (nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))))
+        self.expand, self.each = nn.Conv2d(8, wide, 1), nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.project, self.last = nn.Conv2d(wide, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 22, 1), nn.ReLU(),
+                                  nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(22, 5))
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.branch(x)
+        x = torch.relu(self.each(torch.relu(self.expand(x))))
+        return self.head(torch.relu(self.last(torch.relu(self.project(x)))))
+
+
+@pytest.mark.parametrize(("wide", "layer"), [(32, "add"), (28, "expand")])
+def test_a_sum_is_preferred_to_its_expansion_to_four_times_the_channels(wide, layer):
+    network = classifier(seeded(lambda: Expanded(wide)), side=16)
+    distance = {node: abs(network.cost_fraction(None, node) - 2 / 3) for node in network.features.sizes
+                if not iba.is_rectified(network.graph, node)}
+    assert min(distance, key=distance.get) == "expand" and 0.01 < distance["add"] < iba.CLOSE
+    assert iba.bottleneck_layer(network, "auto") == layer
+
+
 def test_only_the_part_above_the_layer_runs_in_each_step(toy, image):
     node = iba.bottleneck_layer(toy, "auto")
     found = ex.explain(toy, image, "iba", target=1, images=4)

@@ -16,6 +16,7 @@ import explainers as ex
 from components.class_sensitivity import class_exports, class_maps, class_set
 from components.compute import asked
 from components.state.engine import network
+from explainers.data.reference import neighbourhood, procedural
 from explainers.methods import gradients
 from explainers.metrics import class_sensitivity
 
@@ -194,3 +195,24 @@ def test_a_fit_that_the_estimate_leaves_out_is_said(open_app, monkeypatch, metho
     monkeypatch.setattr(asked, "FREE_SECONDS", -1.0)
     app = opened(open_app, methods=method, seed=4321)
     assert [page.widget(app, key).label.endswith(" with a fit") for key in (RUN_MAPS, RUN_SET)] == [fits, fits]
+
+
+def test_a_set_counts_one_fit_for_all_images_or_one_for_each(open_app):
+    """Statistics of a reference set serve all images, those of copies of an image serve it alone."""
+    open_app()  # the engine of this process
+    net = network("scenes_vgg")
+    question = ex.ask(net, net.preprocess(ex.samples()[-1].load()), "iba", target=1, images=40)
+    images = class_set.ImageSet("", "", 5, lambda progress: pytest.fail("No image is needed."))
+    fits = {name: class_set._fit_seconds(replace(question, reference=reference), images) for name, reference in {
+        "drawn": procedural(net, 64), "copies": neighbourhood(net, question.x, 64)}.items()}
+    assert fits["copies"] == pytest.approx(5 * fits["drawn"]) and fits["drawn"] > 0
+
+
+def test_a_network_of_photographs_says_what_to_upload(open_app, monkeypatch):
+    open_app()  # the engine of this process
+    monkeypatch.setattr(network("scenes_vgg"), "training_data", "photographs")
+    app = opened(open_app, methods="Gradient", picture="cat-crown")
+    place = page.captions(app, "class-set")
+    assert place == ["Photographs cannot be drawn afresh as scenes can. For this network the set is made of your own pictures: upload "
+                     "two or more in the sidebar. Each is explained for its two likeliest classes."]
+    assert not has(app, RUN_SET) and not has(app, "class_images")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 from support import page
 
@@ -28,11 +31,12 @@ def line(app: AppTest, method: str = "grad_cam") -> list[str]:
     return [each.proto.label.replace("\\", "") for each in page.nodes(app, f"evidence-{method}") if each.type == "page_link"]
 
 
-def curves(insertion: float, deletion: float) -> InsertionDeletion:
-    """Curves that are level, so that their areas are these numbers."""
-    top = Top(np.zeros((2, 3), int), np.zeros((2, 3)))
-    return InsertionDeletion(np.array([0.0, 1.0]), np.full(2, insertion), np.full(2, deletion), top, top, "rise", ex.Target.of(0), 1,
-                             (4, 4), Passes())
+def curves(insertion: float, deletion: float, steps: int = 1) -> InsertionDeletion:
+    """Curves that are level, so that their areas are these numbers, of a map of 16 cells."""
+    points = steps + 1
+    top = Top(np.zeros((points, 3), int), np.zeros((points, 3)))
+    return InsertionDeletion(np.linspace(0, 1, points), np.full(points, insertion), np.full(points, deletion), top, top, "rise",
+                             ex.Target.of(0), 16 // steps, (4, 4), Passes())
 
 
 def against(own: InsertionDeletion, settings: Params = RISE, **controls: tuple[float, float]) -> evidence.Finding:
@@ -60,7 +64,24 @@ def test_the_protocol_and_what_of_it_was_chosen_otherwise_are_said():
     for changed in (Params(order_by="magnitude"), Params(baseline="black"), Params(resolution=7)):
         assert against(own, changed, random=random).words.endswith("by the RISE protocol with other settings")
     assert against(own, Params(baseline=("blur", "zero")), random=random).words.endswith("by the RISE protocol")
-    assert against(own, Params(most_steps=8), random=random).words.endswith("by the RISE protocol, 1 steps so far")
+    assert against(own, Params(most_steps=8), random=(0.05, 0.5)).words.endswith("by the RISE protocol, 1 steps so far")
+
+
+@pytest.mark.parametrize(("own", "words", "warned"), [
+    ((0.45, 0.1), "beats 1 of 3 controls: insertion 0.45 against 0.40", False),
+    ((0.43, 0.1), "too close to tell from the control Random by insertion: 0.43 against 0.40", False),
+    ((0.38, 0.1), "too close to tell from the control Random by insertion: 0.38 against 0.40", False),
+    ((0.50, 0.21), "too close to tell from the control Random by deletion: 0.21 against 0.20", False),
+    ((0.36, 0.1), "no better than the control Random by insertion: 0.36 against 0.40", True)])
+def test_coarse_curves_that_are_closer_than_their_error_give_no_verdict(own, words, warned):
+    """With 8 steps an AUC is off by at most 0.3 / 8 = 0.0375."""
+    def finding(steps: int) -> evidence.Finding:
+        control = CONTROLS["random"], curves(0.4, 0.2, steps)
+        return evidence.against_controls(curves(*own, steps), [control], Params(step=1, most_steps=steps))
+
+    coarse = finding(8)
+    assert coarse.words.startswith(words) and coarse.words.endswith(", 8 steps so far") and coarse.warned == warned
+    assert "too close" not in finding(16).words and "so far" not in finding(16).words  # all the steps of 16 cells
 
 
 def step(similarity: float, logits_rank: float = 0.1) -> Step:
@@ -121,6 +142,23 @@ def test_what_a_page_measured_by_other_settings_is_said_with_them(open_app, monk
     app.switch_page("pages/compare.py").run()
     assert words in line(app)[part]
     assert [other for at, other in enumerate(line(app)[:3]) if at != part] == [grey for at, grey in enumerate(GREY) if at != part]
+
+
+def test_the_evidence_is_in_the_settings_file(open_app, monkeypatch):
+    monkeypatch.setattr(asked, "FREE_SECONDS", float("inf"))
+    files: dict[str, bytes] = {}
+
+    def button(label, data, *_, key="", **__):
+        if key == "download-json":
+            files[key] = data()
+
+    monkeypatch.setattr(st, "download_button", button)
+    app = open_app("class_sensitivity", {**LINK, "seed": "10"})
+    app.switch_page("pages/compare.py").run()
+    evidence_of_map = json.loads(files["download-json"])["evidence"]
+    assert list(evidence_of_map) == ["grad_cam"] and set(evidence_of_map["grad_cam"]) == {evidence.CLASSES, evidence.PLACE}
+    shown = line(app)
+    assert [words[0].upper() + words[1:] for words in evidence_of_map["grad_cam"].values()] == [shown[1], shown[3]]
 
 
 def test_where_a_map_lies_is_said_by_the_objects_mask(open_app, engine):

@@ -13,7 +13,7 @@ from support.page import choose, click, errors, has, section
 
 import explainers as ex
 from components.compute import asked
-from components.sanity_checks import report
+from components.sanity_checks import report, step_rows
 from components.state.engine import network
 from explainers.methods import gradients
 from explainers.metrics import sanity_checks as metric
@@ -120,7 +120,7 @@ def test_a_method_that_fits_says_so_and_never_runs_by_itself(open_app, at_once):
     app = open_app("sanity_checks", {**PAGE, "methods": ["MIP-IN"], "draw_seed": "78"})
     assert page.widget(app, RUN).label.startswith("Re-initialise weights, 3 maps on 3 networks, about")  # the controls' are there
     assert page.widget(app, RUN).label.endswith(" with a fit") and "Edges (Sobel)" in verdicts(app)
-    assert any("MIP-IN fits its statistics again on each of the randomised networks" in caption for caption in page.captions(app))
+    assert any("With the time in which MIP-IN fits its statistics again" in caption for caption in page.captions(app))
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
@@ -225,3 +225,14 @@ def test_the_probability_is_named_where_another_class_comes_first(open_app, at_o
     assert "p 0.97" in text and "p 0.97 for" not in text
     text = strip(open_app("sanity_checks", {**PAGE, "class": "5"}))
     assert "predicts 2" in text and "p < 0.01 for 5" in text
+
+
+def test_statistics_that_are_shipped_are_fitted_again_on_copies_of_the_picture():
+    lite0 = ex.load_model("efficientnet_lite0")
+    question = ex.ask(lite0, lite0.preprocess(ex.samples()[0].load()), "iba", target=0)
+    refitted = step_rows._refitted(question)
+    changed = metric.StepQuestion(question, metric.schedule(lite0, "last_layer")[0]).changed_network()
+    assert question.reference_set.statistics and refitted.reference_set.size < question.reference_set.size
+    assert refitted.reference_set.identity == replace(question, network=changed).reference_set.identity
+    assert "belong to its trained weights" in step_rows._what_is_fitted([question])
+    assert "belong" not in step_rows._what_is_fitted([refitted])
