@@ -5,8 +5,8 @@ from components.compute import method_row
 from components.drawing import display_controls
 from components.shell import frame
 
-ABOUT = ("See which parts of a picture make an image classifier answer as it does, as heatmaps (attribution maps) of many methods, "
-         "and test which of them to believe: for researchers, speakers and domain experts, and all on this machine.")
+ABOUT = ("See which parts of a picture an image classifier used for its answer, as heatmaps (attribution maps), and test which of "
+         "them to believe. For researchers, speakers and domain experts; everything runs on this machine.")
 
 workspace = frame.enter()
 frame.heading("Where did it look?", workspace.sentence if workspace else "", ABOUT)

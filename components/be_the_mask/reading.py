@@ -25,11 +25,11 @@ def beside_the_whole(workspace: Workspace, probabilities: np.ndarray, area: floa
     here, whole = (target_probability(workspace, each) for each in (probabilities, workspace.input.probabilities))
     change = f"{100 * (here - whole):+.1f}".replace("-", "\u2212")
     st.container(key="mask-reading").html(
-        f'<div class="mask-reading"><h3 aria-level="2">{escape(workspace.target_words)}</h3><b>{target_percent(workspace, here)}</b>'
+        f'<div class="mask-reading"><h2>{escape(workspace.target_words)}</h2><b>{target_percent(workspace, here)}</b>'
         f"<p>for the masked picture, {change} points from the whole picture's {target_percent(workspace, whole)}; "
         f"{percent(area)} of the picture is visible</p>"
-        f'<h4 aria-level="3">Masked picture</h4>{_first(workspace, probabilities)}'
-        f'<h4 aria-level="3">Whole picture</h4>{_first(workspace, workspace.input.probabilities)}</div>')
+        f'<h3>Masked picture</h3>{_first(workspace, probabilities)}'
+        f'<h3>Whole picture</h3>{_first(workspace, workspace.input.probabilities)}</div>')
 
 
 def _first(workspace: Workspace, probabilities: np.ndarray) -> str:
@@ -46,7 +46,7 @@ def comparison(workspace: Workspace, titles: Sequence[str], answers: Sequence[np
     rows = [(title, value, target_percent(workspace, value), title == titles[0]) for title, value in zip(titles, values, strict=True)]
     name = escape(workspace.target_words)
     st.container(key="mask-comparison").html(
-        f'<div class="mask-reading"><h3 aria-level="2">{name}, the same area by</h3>{_bars(rows)}</div>')
+        f'<div class="mask-reading"><h2>{name}, the same area by</h2>{_bars(rows)}</div>')
 
 
 def _bars(rows: Sequence[Row]) -> str:

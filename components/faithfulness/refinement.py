@@ -89,7 +89,7 @@ class Refinement:
         count = len(self._answers)
         finer = self._finest is not None or bool(self._schedule.now)
         self._schedule.offer("Finer curves" if finer else f"Measure {f'{count} maps' if count > 1 else 'one map'}")
-        self._bar = st.container()
+        self._bar = st.empty()  # takes the place of a bar that a former run drew, at once
 
     def curves(self) -> list[MapCurves]:
         """The maps with the finest curves that all of them have. Where there are none, each with the finest of its own."""
@@ -112,7 +112,7 @@ class Refinement:
         if not due or self.failed:
             return
         self._schedule.now = due[:1]
-        with self._bar or st.container():
+        with (self._bar or st).container():
             self._schedule.run()
         if self.failed or self._lookup(due[0].at):  # else the cache did not keep it, and the page would measure it again and again
             st.rerun()

@@ -1,9 +1,12 @@
-"""The top-1 accuracy of the embedded networks: ``python -m tests.benchmarks.accuracies [--mnist FILE]``.
+"""The top-1 accuracy of the embedded networks: ``python -m tests.benchmarks.accuracies [--mnist FILE] [--photographs DIR]``.
 
-Scenes and digits are drawn afresh with a seed that no training and no record has used.
+Scenes and digits are drawn afresh with a seed that no training and no record has used. Photographs are files ``NNN_name``, NNN being
+the ImageNet class.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,10 +28,21 @@ def accuracy(network: ex.Classifier, pixels: Tensor, labels: Tensor) -> float:
     return float((predicted == labels).float().mean())
 
 
+def on_photographs(network: ex.Classifier, folder: Path) -> dict[str, float]:
+    """How many percent of the folder's photographs have their class as the network's first choice, and among its first five."""
+    files = sorted(folder.glob("[0-9][0-9][0-9]_*"))
+    inputs = torch.cat([network.preprocess(ex.load_image(file)) for file in files])
+    ranked = torch.cat([network.predict(part).argsort(descending=True)[:, :5].cpu() for part in inputs.split(50)])
+    right = ranked == torch.tensor([int(file.name[:3]) for file in files])[:, None]
+    first, five = (round(100 * float(part.float().mean()), 1) for part in (right[:, 0], right.any(1)))
+    return {"photographs": first, "top 5": five, "n": len(files)}
+
+
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--mnist", help="t10k.npz with images (N, 28, 28) and labels")
+    parser.add_argument("--photographs", type=Path, help="folder of photographs NNN_name, NNN being the ImageNet class")
     add_summary(parser)
     arguments = parser.parse_args()
     drawn = {"scenes": scenes.draw_batch(arguments.draws, SEED), "digits": digits.draw_batch(arguments.draws, SEED)}
@@ -43,6 +57,10 @@ def main() -> None:
             line += f", {percent['mnist']:5.1f} % of MNIST's test set"
         print(line, flush=True)
         keep(arguments.summary, {"network": name}, **percent)
+    if arguments.photographs:
+        percent = on_photographs(ex.load_model("efficientnet_lite0"), arguments.photographs)
+        print(f"efficientnet_lite0: {percent['photographs']} % of {percent['n']} photographs, {percent['top 5']} % in the first five")
+        keep(arguments.summary, {"network": "efficientnet_lite0"}, **percent)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_curves_are_painted_and_the_slider_scrubs_all_methods(visit):
 
 def test_the_downloads_are_what_they_say(visit):
     page = open_curves(visit())
-    for ending, begins in (("csv", b"method,curve,fraction,probability\n"), ("json", b"{")):
+    for ending, begins in (("csv", b"method,curve,fraction,probability,"), ("json", b"{")):
         with page.page.expect_download() as caught:
             page.page.locator(f".st-key-curve-download-{ending} button").first.click()
         with open(caught.value.path(), "rb") as file:
