@@ -28,7 +28,7 @@ def verdict(measured: Sequence[MapCurves]) -> None:
     unsure = [map_curves.title for map_curves in methods if _too_close(map_curves, measured)]
     if unsure:
         lines.append(f"Coarse curves cannot tell yet whether {listed(unsure)} beat{'s' if len(unsure) == 1 else ''} the random "
-                     "control: the numbers are too close.")
+                     "control at both, insertion and deletion: one of the numbers is too close.")
     if lines:
         warn(lines)
     elif methods:
