@@ -6,6 +6,7 @@ import copy
 import inspect
 import operator
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,30 @@ from explainers.networks.plain_layers import make_plain
 IN_PLACE = "changed_in_place"  # in the ``meta`` of a traced network of whose values some are changed in place
 _OUT_OF_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub,
                  torch.relu: F.relu, torch.relu_: F.relu, F.relu_: F.relu}
+
+_tracing = threading.Lock()  # two traces at a time would take back each other's changes of nn.Module
+
+
+class _ThreadTracer(fx.Tracer):
+    """A tracer that records only what its own thread runs.
+
+    torch.fx replaces methods of nn.Module in the whole process while it traces; networks that other threads run are left alone here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    @property
+    def idle(self) -> bool:
+        """Whether what runs now is not to be recorded."""
+        return threading.get_ident() != self._thread
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        return forward(*args, **kwargs) if self.idle else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        return attr_val if self.idle else super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 class _SizedProxy(fx.Proxy):
@@ -51,18 +76,16 @@ class _SizedProxy(fx.Proxy):
         return self.value.dim()
 
 
-class _SizedTracer(fx.Tracer):
+class _SizedTracer(_ThreadTracer):
     """A tracer that runs each node on an example while it traces."""
 
     def __init__(self, example: Tensor, fixed: Mapping[str, Any]):
         super().__init__()
         self.example, self.fixed, self.running = example, fixed, False
 
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
-        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+    @property
+    def idle(self) -> bool:
+        return self.running or super().idle
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _SizedProxy(node, self)
@@ -103,14 +126,20 @@ def trace(module: nn.Module, example: Tensor | None = None) -> fx.GraphModule:
     plain = frozen if example is None else make_plain(frozen, example)
     fixed = _further_arguments(plain)
     try:
-        traced = fx.symbolic_trace(plain, fixed)
+        traced = _traced(plain, _ThreadTracer(), fixed)
     except (fx.proxy.TraceError, TypeError, ValueError):
         if example is None:
             raise
         with torch.no_grad():
-            traced = fx.GraphModule(plain, _SizedTracer(example, fixed).trace(plain, fixed))
+            traced = _traced(plain, _SizedTracer(example, fixed), fixed)
     _canonicalise(traced)
     return traced
+
+
+def _traced(module: nn.Module, tracer: fx.Tracer, fixed: dict[str, Any]) -> fx.GraphModule:
+    with _tracing:
+        graph = tracer.trace(module, fixed)
+    return fx.GraphModule(tracer.root, graph, type(module).__name__)
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:

@@ -116,3 +116,17 @@ def test_an_untraceable_network_keeps_logits_and_gradients(image):
     network = classifier(Branching())
     assert network.graph is None and "trace" in network.untraceable
     assert network.gradient(image, 1).shape == image.shape
+
+
+def test_networks_are_traced_while_others_run():
+    """torch.fx replaces methods of nn.Module in the whole process while it traces."""
+    module, image = residual_module(), torch.randn(1, 3, 32, 32)
+    expected, nodes = module(image), list(Graph(module).nodes)
+
+    def run() -> list[bool]:
+        return [torch.equal(module(image), expected) for _ in range(200)]
+
+    def trace() -> list[bool]:
+        return [list(Graph(module).nodes) == nodes for _ in range(20)]
+
+    assert all(all(equal) for equal in run_in_threads([run, trace, run, trace]))
