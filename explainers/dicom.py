@@ -77,7 +77,8 @@ def without_header(data: bytes) -> bytes:
             plain.add(header[name])
     plain.file_meta = pydicom.dataset.FileMetaDataset()
     plain.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
-    plain.file_meta.MediaStorageSOPClassUID, plain.file_meta.MediaStorageSOPInstanceUID = NEUTRAL
+    neutral = map(pydicom.uid.UID, NEUTRAL)
+    plain.file_meta.MediaStorageSOPClassUID, plain.file_meta.MediaStorageSOPInstanceUID = neutral
     buffer = BytesIO()
     pydicom.dcmwrite(buffer, plain, enforce_file_format=True)
     return buffer.getvalue()

@@ -1,8 +1,8 @@
 """Fitted statistics in a small file, so that MIP-IN, IBA and InputIBA need no pictures for a network that comes with the app.
 
 The file is a zip archive of numpy arrays, compressed with LZMA; ``<key>/<name>.npy`` is the tensor ``name`` of the statistics with
-this ``key`` (see ``Context.fit``), and ``about.json`` says how it was made. Small tensors are stored as float32, so that IBA's
-maps are exactly those of the pictures; others as float16. Large sparse ones without negative values are stored as 8-bit square
+this ``key`` (see ``Context.fit``), and ``about.json`` says how it was made. Small tensors are stored as float32, because IBA's
+optimisation enlarges their rounding; others as float16. Large sparse ones without negative values are stored as 8-bit square
 roots, v = s (q / 255)^2 with the maximum s in ``<name>.scale.npy``, so that small values keep their precision and positive ones
 stay positive. ``explainers.data.statistics`` makes such a file.
 """

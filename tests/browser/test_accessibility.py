@@ -110,6 +110,6 @@ def test_no_text_of_the_figure_runs_into_another(visit, width):
     page.page.wait_for_function("() => document.querySelectorAll('.st-key-maps .annotation-text').length > 12")
     boxes = page.page.eval_on_selector_all(".st-key-maps .annotation-text", """nodes => nodes.map(node => {
         const {left, right, top, bottom} = node.getBoundingClientRect(); return [node.textContent, left, right, top, bottom]; })""")
-    overlaps = [(one[0], other[0]) for place, one in enumerate(boxes) for other in boxes[place + 1:]
-                if one[1] + 1 < other[2] and other[1] + 1 < one[2] and one[3] + 3 < other[4] and other[3] + 3 < one[4]]
+    overlaps = [(box[0], other[0]) for place, box in enumerate(boxes) for other in boxes[place + 1:]
+                if box[1] + 1 < other[2] and other[1] + 1 < box[2] and box[3] + 3 < other[4] and other[3] + 3 < box[4]]
     assert not overlaps

@@ -50,22 +50,22 @@ CONTAINERS = {
 @pytest.mark.parametrize("case", CONTAINERS)
 def test_the_logits_are_found_in_a_container(case, images):
     ending, says = CONTAINERS[case]
-    found = network(ending)
-    assert found.graph is not None and says in found.notes[0]
-    assert torch.equal(found.logits(images), Ending(ending).logits(images))
+    loaded = network(ending)
+    assert loaded.graph is not None and says in loaded.notes[0]
+    assert torch.equal(loaded.logits(images), Ending(ending).logits(images))
 
 
 def test_maps_of_one_cell_are_logits_without_a_word(images):
-    found = network(lambda logits, x: logits[:, :, None, None])
-    assert found.notes == () and torch.equal(found.logits(images), head()(images))
+    loaded = network(lambda logits, x: logits[:, :, None, None])
+    assert loaded.notes == () and torch.equal(loaded.logits(images), head()(images))
 
 
 @pytest.mark.parametrize(("ending", "name"), [
     (nn.Softmax(1), "softmax"), (nn.LogSoftmax(-1), "log-softmax"), (nn.Sigmoid(), "sigmoid")])
 def test_a_softmax_at_the_end_is_left_out(ending, name, images):
-    found = classifier(head(ending), side=8)
-    assert found.notes == (f"The network ends in a {name}; the values before it are taken as the logits.",)
-    assert torch.equal(found.logits(images), head()(images)) and found.graph.kinds[found.graph.output] == "linear"
+    loaded = classifier(head(ending), side=8)
+    assert loaded.notes == (f"The network ends in a {name}; the values before it are taken as the logits.",)
+    assert torch.equal(loaded.logits(images), head()(images)) and loaded.graph.kinds[loaded.graph.output] == "linear"
 
 
 @pytest.mark.parametrize("ending", [
@@ -75,8 +75,8 @@ def test_a_softmax_that_is_called_is_left_out(ending, images):
 
 
 def test_a_softmax_over_the_batch_is_not_one_over_classes(images):
-    found = network(lambda logits, x: logits.softmax(0))
-    assert found.notes == () and torch.allclose(found.logits(images), head()(images).softmax(0))
+    loaded = network(lambda logits, x: logits.softmax(0))
+    assert loaded.notes == () and torch.allclose(loaded.logits(images), head()(images).softmax(0))
 
 
 @pytest.mark.parametrize("ending", [
@@ -85,21 +85,21 @@ def test_a_softmax_over_the_batch_is_not_one_over_classes(images):
     lambda z, x: z.log_softmax(1) if x.sum() > -1e9 else z,
 ], ids=["written out", "untraceable softmax", "untraceable log-softmax"])
 def test_of_other_probabilities_the_logarithms_are_taken(ending, images):
-    found = network(ending)
-    assert "up to a constant for each picture" in " ".join(found.notes)
-    difference = found.logits(images) - head()(images)
+    loaded = network(ending)
+    assert "up to a constant for each picture" in " ".join(loaded.notes)
+    difference = loaded.logits(images) - head()(images)
     assert torch.allclose(difference, difference[:, :1].expand_as(difference), atol=1e-5)
-    assert torch.allclose(found.gradient(images, (3, 1)), network(lambda z, x: z).gradient(images, (3, 1)), atol=1e-5)
+    assert torch.allclose(loaded.gradient(images, (3, 1)), network(lambda z, x: z).gradient(images, (3, 1)), atol=1e-5)
 
 
 def test_a_probability_of_zero_has_a_logarithm(images):
-    found = network(lambda z, x: (1000 * z).softmax(1) if x.sum() > -1e9 else z)
-    assert found.logits(images).isfinite().all() and torch.equal(found.logits(images).argmax(1), head()(images).argmax(1))
+    loaded = network(lambda z, x: (1000 * z).softmax(1) if x.sum() > -1e9 else z)
+    assert loaded.logits(images).isfinite().all() and torch.equal(loaded.logits(images).argmax(1), head()(images).argmax(1))
 
 
 def test_a_constant_output_tells_nothing(images):
-    found = network(lambda z, x: 0 * z + 0.2)
-    assert found.notes == () and torch.allclose(found.logits(images), torch.full((4, 5), 0.2))
+    loaded = network(lambda z, x: 0 * z + 0.2)
+    assert loaded.notes == () and torch.allclose(loaded.logits(images), torch.full((4, 5), 0.2))
 
 
 def test_checks_of_shapes_are_no_part_of_the_graph(images):
@@ -107,9 +107,9 @@ def test_checks_of_shapes_are_no_part_of_the_graph(images):
         torch._assert(x.shape[1] == 3, "three colours")
         return 2 * logits
 
-    found = network(checked)
-    assert torch._assert not in {node.target for node in found.graph.nodes.values()}
-    assert torch.allclose(found.logits(images), 2 * head()(images))
+    loaded = network(checked)
+    assert torch._assert not in {node.target for node in loaded.graph.nodes.values()}
+    assert torch.allclose(loaded.logits(images), 2 * head()(images))
 
 
 def test_a_branch_on_the_size_of_a_map_is_followed_for_any_number_of_images(images):
@@ -117,14 +117,14 @@ def test_a_branch_on_the_size_of_a_map_is_followed_for_any_number_of_images(imag
         smaller = x[..., ::2, ::2] if x.shape[2] > 4 else x
         return logits + smaller.reshape(x.shape[0], -1)[:, :5]
 
-    found = network(branching)
-    assert found.graph is not None
-    assert torch.allclose(found.logits(images), head()(images) + images[..., ::2, ::2].flatten(1)[:, :5], atol=1e-6)
+    loaded = network(branching)
+    assert loaded.graph is not None
+    assert torch.allclose(loaded.logits(images), head()(images) + images[..., ::2, ::2].flatten(1)[:, :5], atol=1e-6)
 
 
 def test_an_untraceable_network_says_so_in_a_note():
-    found = network(lambda z, x: z if x.sum() > -1e9 else -z)
-    assert found.graph is None and "cannot be followed" in found.notes[-1]
+    loaded = network(lambda z, x: z if x.sum() > -1e9 else -z)
+    assert loaded.graph is None and "cannot be followed" in loaded.notes[-1]
 
 
 def test_a_value_that_is_changed_in_place_is_followed(images):
@@ -132,8 +132,8 @@ def test_a_value_that_is_changed_in_place_is_followed(images):
         logits.mul_(2.0)
         return logits + 1
 
-    found = network(in_place)
-    assert found.graph is not None and torch.allclose(found.logits(images), 2 * head()(images) + 1)
+    loaded = network(in_place)
+    assert loaded.graph is not None and torch.allclose(loaded.logits(images), 2 * head()(images) + 1)
 
 
 class Reused(nn.Module):
@@ -152,11 +152,11 @@ class Reused(nn.Module):
     nn.ReLU(True), nn.SiLU(True), F.relu_, lambda x: F.relu(x, inplace=True), lambda x: F.relu(x, True)])
 def test_what_an_in_place_layer_changed_is_what_later_layers_take(activation, images):
     module = seeded(lambda: Reused(activation))
-    found = classifier(module, side=8)
+    loaded = classifier(module, side=8)
     with torch.no_grad():
         expected = module(images)
         assert not torch.allclose(expected, seeded(lambda: Reused(lambda x: x.relu()))(images), atol=0.01)
-    assert found.graph is not None and torch.allclose(found.logits(images), expected, atol=1e-6)
+    assert loaded.graph is not None and torch.allclose(loaded.logits(images), expected, atol=1e-6)
 
 
 def test_an_in_place_layer_that_cannot_be_followed_is_refused():
@@ -174,8 +174,8 @@ def test_a_graph_that_computes_other_values_is_refused():
         logits[:, 1:].mul_(2.0)  # through a view, which tracing cannot see
         return logits + 1
 
-    found = network(part_in_place)
-    assert found.graph is None and "computes other values" in found.untraceable
+    loaded = network(part_in_place)
+    assert loaded.graph is None and "computes other values" in loaded.untraceable
 
 
 @pytest.mark.parametrize(("ending", "says"), [
