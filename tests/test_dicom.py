@@ -7,19 +7,12 @@ import sys
 import numpy as np
 import pytest
 from support.dicom_files import dicom
+from support.refusals import refusal
 
 from explainers.dicom import without_header
-from explainers.pictures import PictureError, read_picture
+from explainers.pictures import read_picture
 
 STORED = np.arange(256, dtype=np.uint16).reshape(16, 16) * 8  # 0 .. 2040
-
-
-def refusal(data: bytes) -> str:
-    with pytest.raises(PictureError) as caught:
-        read_picture(data)
-    message = str(caught.value)
-    assert message.endswith(".") and message.count(". ") == 0 and "Error" not in message
-    return message
 
 
 def test_without_pydicom_the_sentence_says_what_to_install(monkeypatch):

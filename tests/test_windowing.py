@@ -10,6 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from PIL import Image
+from support.refusals import refusal
 
 from explainers.pictures import PictureError, digest, read_picture
 from explainers.windowing import eight_bits, first_window
@@ -46,14 +47,6 @@ def grey(picture) -> np.ndarray:
     pixels = np.asarray(picture.image)
     assert (pixels == pixels[..., :1]).all()
     return pixels[..., 0]
-
-
-def refusal(data: bytes) -> str:
-    with pytest.raises(PictureError) as caught:
-        read_picture(data)
-    message = str(caught.value)
-    assert message.endswith(".") and message.count(". ") == 0 and "Error" not in message
-    return message
 
 
 # The window

@@ -34,15 +34,15 @@ class Record:
     def __init__(self, estimate: float, clock: Callable[[], float]) -> None:
         self._clock, self._begin = clock, clock()
         self._left = TimeLeft([estimate], clock)
-        self.said = [(0.0, estimate)]
+        self.reports = [(0.0, estimate)]
 
     def __call__(self, done: int, total: int, preview: object) -> None:
         self._left.running(0, done / total)
-        self.said.append((self._clock() - self._begin, self._left.seconds))
+        self.reports.append((self._clock() - self._begin, self._left.seconds))
 
     def ratio(self, moment: float, end: float) -> float:
         """What the last report before ``moment`` said, less the time since then, over what was really left."""
-        at, left = max(entry for entry in self.said if entry[0] <= moment)
+        at, left = max(entry for entry in self.reports if entry[0] <= moment)
         return max(left - (moment - at), 0.0) / (end - moment)
 
 
