@@ -21,11 +21,12 @@ def view() -> None:
             st.Page("pages/class_sensitivity.py", title="Class sensitivity", url_path="class_sensitivity"),
             st.Page("pages/sanity_checks.py", title="Sanity checks", url_path="sanity_checks"),
             st.Page("pages/attribution_mask.py", title="Attribution mask", url_path="attribution_mask"),
+            st.Page("pages/adversarial_attack.py", title="Adversarial attack", url_path="adversarial_attack"),
             st.Page("pages/methods.py", title="Methods", url_path="methods"),
         ],
         position="top",
     )
-    with frame.entered() as ready:
+    with frame.entered(page.url_path) as ready:
         if ready:
             page.run()
 

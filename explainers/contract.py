@@ -42,13 +42,15 @@ class RawMap:
 
     ``native`` is (C, h, w), signed, at the method's own resolution. ``extras`` are the auxiliary outputs by name: tensors,
     numbers, strings and lists of them. ``reduction`` says how channels become one map: ``sum`` or ``max_abs`` (the largest
-    magnitude). ``signed`` is False where these settings make a signed method's map non-negative.
+    magnitude). ``signed`` is False where these settings make a signed method's map non-negative. ``flags`` are warnings about this
+    map, each one line in lower case without a full stop.
     """
 
     native: Tensor
     extras: dict[str, Any] = field(default_factory=dict)
     reduction: str = "sum"
     signed: bool = True
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,19 @@ class AuxiliaryOutput:
     "fraction": (h, w), from 0 to 1;
     "pictures": (N, C, H, W) in the network's normalised scale, either one picture or the image and one for each iteration;
     "signal": (C, h, w), drawn as a picture where it has the input's shape, else as a map of the channels' mean;
+    "signals": a list of such signals or of vectors (d,), one for each layer, drawn as a filmstrip with the names that ``labels`` has;
+    "weights": (C, H, W), signed weights on the input, drawn in its colours with grey for 0; those of one method share a scale;
+    "maps": (N, C, H, W), signed, one for each iteration, each on its own scale;
+    "masks": (N, C, H, W), from 0 to 1, one for each iteration; the channels are drawn separately;
     "trace": a list of numbers, one for each step;
+    "parts": a list of numbers that add up to a total, drawn as a bar with the names in ``parts``;
     "number"; "text".
 
     make: computes the value from the image (1, C, H, W) and the extras, where these hold only its parts. numbers: for
-    "pictures", the names of traces that hold one number for each picture. unit: of a trace or a number; traces of one unit
-    share a chart. A setting of the method may leave an output out.
+    "pictures", "maps" and "masks", the names of traces that hold one number for each of them. labels: for "signals", the entry of
+    ``extras`` with their names. parts: for "parts", the names of the numbers. unit: of a trace, a number or parts; traces of one
+    unit share a chart. follows: of a trace, whether it tells if the method moved (see ``attribution.unmoved``). A setting of the
+    method may leave an output out.
     """
 
     name: str
@@ -76,6 +85,9 @@ class AuxiliaryOutput:
     unit: str = ""
     make: Callable[[Tensor, Mapping[str, Any]], Tensor] | None = None
     numbers: tuple[str, ...] = ()
+    follows: bool = True
+    labels: str = ""
+    parts: tuple[str, ...] = ()
 
     def of(self, x: Tensor, extras: Mapping[str, Any]) -> Any:
         """The value of this output, or None where the settings leave it out. x: the explained image (1, C, H, W)."""

@@ -109,10 +109,13 @@ class Question:
 
     @cached_property
     def reference_set(self) -> ReferenceSet | None:
-        """The images that the method fits its statistics on; None for a method that fits none."""
+        """The images that the method fits its statistics on; None where the method, or these settings of it, fit none."""
         if not self.method.fits_statistics:
             return None
-        return self.reference or default_reference(self.network, self.x)
+        reference = self.reference or default_reference(self.network, self.x)
+        if self.method.fit and not self.lacks and not self.method.fit(self.settings, self.network, self.target, reference)[0]:
+            return None
+        return reference
 
     @property
     def passes(self) -> Passes:
@@ -138,12 +141,12 @@ class Question:
         context.progress(1, 1)
         note = self.reference_set.note if self.reference_set else ""
         traces = {output.title: raw.extras[output.name] for output in self.method.auxiliary_outputs
-                  if output.kind == "trace" and output.name in raw.extras}
+                  if output.kind == "trace" and output.follows and output.name in raw.extras}
         return Attribution(
             native=native, method=self.method.key, target=self.target, params=dataclasses.asdict(self.settings), seed=self.seed,
             network=network.name, input_size=network.input_size, signed=self.method.signed and raw.signed,
             reduction=raw.reduction, upsample=self.method.upsample, passes=network.counted() + context.reused, seconds=seconds,
-            flags=(*(health(native) or unmoved(traces)), *((note,) if note else ())), extras=raw.extras)
+            flags=(*(health(native) or unmoved(traces)), *raw.flags, *((note,) if note else ())), extras=raw.extras)
 
 
 def ask(network: Classifier, x: Tensor, method: str, *, target: Target | PlainTarget | None = None, seed: int = 0,

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from itertools import groupby
 from typing import Any
 
 import streamlit as st
 
 import explainers as ex
-from components.attribution_mask import labelled_uploads, recursive_masking
+from components.attribution_mask import reader
+from components.attribution_mask.masked import title_of
+from components.attribution_mask.recursive_masking import bases_and_iterations
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, measurement_task
 from components.drawing import curves
+from components.drawing.masked import unbroken
 from components.drawing.theme import GUIDE
+from components.sidebar import labelled_uploads
 from components.state.engine import network as shared_network
 from components.state.last_result import holds, last
 from components.state.workspace import Workspace
 from explainers.data.labelled import SCENES_SEED, LabelledInputs, LabelledSet, scenes_set
-from explainers.methods.attribution_mask import ONE_PASS_BASES
 from explainers.progress import Progress
 
 PLACE = "masked-accuracy"
@@ -41,27 +45,33 @@ class Pictures:
     load: Callable[[Progress | None], LabelledSet]
     ready: Callable[[], bool] = lambda: True
 
-    def inputs(self, network: ex.Classifier, noise: float, seed: int) -> LabelledInputs:
-        """What the metric judges: the pictures with noise added, as the network sees them."""
+    def inputs(self, network: ex.Classifier, noise: float, seed: int, other: ex.Classifier | None = None) -> LabelledInputs:
+        """What the metric judges: the pictures with noise added, as the network sees them, and another network that reads them."""
         def load(progress: Progress | None) -> tuple[Any, Any]:
             labelled = self.load(progress)
             return labelled.inputs(network, noise, seed), labelled.labels
 
-        return LabelledInputs(network, f"{self.identity}, noise {noise}", self.count, load, seed)
+        different = other is not None and other.fingerprint != network.fingerprint
+        return LabelledInputs(network, f"{self.identity}, noise {noise}", self.count, load, seed, reader=other if different else None)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How often the true label is the first choice after each mask, for one network and base method."""
+    """How often the true label is the first choice after each mask, for one network and base method.
+
+    reader: the title of another network that reads what the masks leave, with its own accuracies; empty without one.
+    """
 
     network: ex.Classifier
     base: str
     accuracy: Sequence[float]
+    reader: str = ""
+    reader_accuracy: Sequence[float] = ()
 
     @property
     def title(self) -> str:
         """The base method's name for people."""
-        return recursive_masking.title_of(self.base)
+        return title_of(self.base)
 
 
 def draw(workspace: Workspace) -> None:
@@ -69,7 +79,7 @@ def draw(workspace: Workspace) -> None:
     st.info("This is no accuracy: each mask is made for the picture's true label, so the label leaks into what the network sees, and "
             "the number can pass the plain accuracy and reach 100 %. Compare only base methods, or networks, with one another.")
     with st.container(key="accuracy-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
-        bases, iterations = recursive_masking.bases_and_iterations()
+        bases, iterations = bases_and_iterations()
         drawn = workspace.network.training_data in ("scenes", "digits")
         source = st.segmented_control(
             "Labelled set", (SCENES, OWN), default=SCENES if drawn else OWN, required=True, key="labelled", bind="query-params",
@@ -80,18 +90,19 @@ def draw(workspace: Workspace) -> None:
             help="Gaussian noise added to the pictures, as a standard deviation of pixels in [0, 1]. On clean scenes the "
                  "networks are almost always right, so no mask can raise the accuracy; around 0.12 both make mistakes.")
         pictures = _scenes(workspace) if source == SCENES else None
+        networks = _networks(workspace, source)
+        other = reader.choose(networks[0], besides=networks[1:])
     if source == OWN:
         pictures = _own(workspace)
     elif workspace.network.training_data != "scenes":
         st.caption("Scenes are measured on the two networks that know them, with and without biases. For "
                    f"{workspace.network.title} choose {OWN}.")
-    measured = [base for base in bases if base in ONE_PASS_BASES]
-    if len(measured) < len(bases):
-        st.caption("Integrated Gradients is left out over sets: it takes 50 times the passes, and without biases it equals "
-                   "Gradient x Input.")
-    if pictures is None or not measured:
+    if "integrated_gradients" in bases:
+        st.caption("Integrated Gradients takes 50 times the passes of Gradient x Input, and DeepLIFT twice as many. Without biases "
+                   "all three are the same.")
+    if pictures is None or not bases:
         return
-    judged = [(pictures.inputs(network, noise, workspace.seed), base) for network in _networks(workspace, source) for base in measured]
+    judged = [(pictures.inputs(network, noise, workspace.seed, other), base) for network in networks for base in bases]
     _show(_run(judged, pictures, iterations))
 
 
@@ -128,7 +139,7 @@ def _networks(workspace: Workspace, source: str) -> list[ex.Classifier]:
 def _run(judged: Sequence[tuple[LabelledInputs, str]], pictures: Pictures, iterations: int) -> list[Curve]:
     """The curves that are known; what is missing is measured if it is quick or was asked for."""
     tasks = [measurement_task([ex.judge(METRIC, inputs, base=base, iterations=iterations)],
-                              f"{inputs.network.title}, {recursive_masking.title_of(base)}") for inputs, base in judged]
+                              f"{inputs.network.title}, {title_of(base)}") for inputs, base in judged]
     missing = [place for place, task in enumerate(tasks) if task.lookup() is None]
     if missing and not pictures.ready():
         tasks[missing[0]] = _after_drawing(tasks[missing[0]], pictures)
@@ -139,7 +150,8 @@ def _run(judged: Sequence[tuple[LabelledInputs, str]], pictures: Pictures, itera
         if isinstance(state, Failed):
             st.error(f"{task.label}: {state.reason}")
         elif isinstance(state, Ready):
-            curves_ready.append(Curve(inputs.network, base, state.value[0].accuracy))
+            result = state.value[0]
+            curves_ready.append(Curve(inputs.network, base, result.accuracy, result.reader, result.reader_accuracy))
     return curves_ready
 
 
@@ -173,24 +185,39 @@ def _show(ready: Sequence[Curve]) -> None:
                             alt=f"Masked input accuracy of {network.title} after each mask. {curves.in_words(drawing)}")
             st.html(f"<p class='quiet'>{_verdict(group)}</p>")
     with st.expander("The numbers"):
-        rows = [{"Network": curve.network.title, "Base method": curve.title,
-                 **{str(step): round(100 * value, 1) for step, value in enumerate(curve.accuracy)}} for curve in ready]
+        rows = [{"Network": curve.network.title, "Base method": curve.title, "Read by": who,
+                 **{str(step): round(100 * value, 1) for step, value in enumerate(accuracy)}}
+                for curve in ready
+                for who, accuracy in [("itself", curve.accuracy), (curve.reader, curve.reader_accuracy)][:1 + bool(curve.reader)]]
         st.caption("Masked input accuracy in %, after as many masks as the column says; 0 is the plain accuracy.")
         st.dataframe(rows, hide_index=True, width="stretch")
 
 
 def _verdict(group: Sequence[Curve]) -> str:
     """Where each curve starts and ends."""
-    ends = "; ".join(f"{curve.title} {100 * curve.accuracy[-1]:.0f} %" for curve in group)
-    return f"From {100 * group[0].accuracy[0]:.0f} % without a mask, after {len(group[0].accuracy) - 1}: {ends}."
+    def whole(accuracy: float) -> str:
+        return unbroken(f"{100 * accuracy:.0f} %")
+
+    ends = "; ".join(f"{curve.title} {whole(curve.accuracy[-1])}" for curve in group)
+    text = f"From {whole(group[0].accuracy[0])} without a mask, after {len(group[0].accuracy) - 1}: {ends}."
+    read = [curve for curve in group if curve.reader]
+    if not read:
+        return text
+    ends = "; ".join(f"{curve.title} {whole(curve.reader_accuracy[-1])}" for curve in read)
+    plain = whole(read[0].reader_accuracy[0])
+    return f"{text} Dotted: {escape(read[0].reader)} reads the same pictures, from {plain}, after the last: {ends}."
 
 
 def _chart(group: Sequence[Curve]) -> dict[str, Any]:
-    traces = [{
+    traces: list[dict[str, Any]] = [{
         "type": "scatter", "mode": "lines+markers", "name": curve.title, "y": [100 * value for value in curve.accuracy],
         "line": {"color": curves.style(curve.base).colour, "width": 2.5, "dash": curves.style(curve.base).dash},
         "marker": curves.style(curve.base).marker, "hovertemplate": "%{y:.1f} %"}
         for curve in group]
+    traces += [trace | {
+        "name": f"{curve.title}, reader", "y": [100 * value for value in curve.reader_accuracy], "showlegend": False,
+        "line": trace["line"] | {"width": 1.5, "dash": "dot"}, "marker": {"size": 5, "symbol": "circle-open"}}
+        for curve, trace in zip(group, traces, strict=True) if curve.reader]
     layout = curves.steps_layout("masks", "true label is first choice, %", len(group[0].accuracy) - 1)
     layout["yaxis"]["range"] = [-3, 103]
     plain = 100 * group[0].accuracy[0]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -12,6 +11,9 @@ import streamlit as st
 from PIL import Image
 
 import explainers as ex
+from components.attribution_mask import every_mask, reader
+from components.attribution_mask.masked import Masked, title_of
+from components.attribution_mask.reader import Answers
 from components.compute import revealing
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, map_task
@@ -28,39 +30,17 @@ MOST_ITERATIONS = 30
 CHART_HEIGHT = 290
 
 
-@dataclass(frozen=True)
-class Masked:
-    """One base method with its finished masks."""
-
-    base: str
-    attribution: ex.Attribution
-
-    @property
-    def title(self) -> str:
-        """The base method's name for people."""
-        return title_of(self.base)
-
-    def number(self, name: str, step: int) -> float:
-        """The entry of the trace ``name`` after ``step`` masks; 0 is the picture itself."""
-        return self.attribution.extras[name][step]
-
-
-def title_of(base: str) -> str:
-    """A base method's name for people."""
-    return ex.methods()[base].title
-
-
 def bases_and_iterations() -> tuple[list[str], int]:
     """The two controls that decide what is computed; both views of the page share them."""
     declared = {parameter.name: parameter for parameter in ex.methods()[METHOD].parameters}
     options = list(declared["base"].options)
     chosen = st.multiselect(
-        "Base methods", options, default=options[:4], format_func=title_of, key="bases", bind="query-params", width=690,
+        "Base methods", options, default=options[:4], format_func=title_of, key="bases", bind="query-params", width=670,
         placeholder="Choose base methods",
         help="Each map is scaled to values from 0 to 1 in every colour channel and multiplied with the picture, as a mask. All masks "
              "so far are multiplied together.")
     iterations = st.slider(
-        "Masks", 1, MOST_ITERATIONS, 10, key="mask_iterations", bind="query-params", width=220,
+        "Masks", 1, MOST_ITERATIONS, 10, key="mask_iterations", bind="query-params", width=160,
         help="How many masks are laid over the picture, each made from what the ones before it left.")
     return chosen, int(iterations)
 
@@ -69,6 +49,7 @@ def draw(workspace: Workspace) -> None:
     """The controls, the run, and what came of it."""
     with st.container(key="masking-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
         bases, iterations = bases_and_iterations()
+        other = reader.choose(workspace.network)
         offer_place = st.empty()
     if not bases:
         st.info("Choose at least one base method.")
@@ -81,20 +62,44 @@ def draw(workspace: Workspace) -> None:
         if isinstance(state, Failed):
             st.warning(f"{title_of(base)}: {state.reason}")
         elif isinstance(state, Ready):
-            ready.append(Masked(base, state.value))
+            ready.append(Masked(base, state.value, _question(workspace, base, iterations).key))
     if ready:
+        answers = _read(workspace, ready, iterations, other) if other else {}
         blank = revealing.answers(workspace, [np.zeros(workspace.network.input_size, bool)], "zero")[0]
-        _scrub(workspace, ready, iterations, blank)
+        _scrub(workspace, ready, iterations, blank, answers)
 
 
 def _task(workspace: Workspace, base: str, iterations: int) -> Task:
     """The masks of one base method."""
-    return map_task(workspace.question(ex.methods()[METHOD], {"base": base, "iterations": iterations}), title_of(base))
+    return map_task(_question(workspace, base, iterations), title_of(base))
+
+
+def _question(workspace: Workspace, base: str, iterations: int) -> ex.Question:
+    return workspace.question(ex.methods()[METHOD], {"base": base, "iterations": iterations})
+
+
+def _read(workspace: Workspace, ready: Sequence[Masked], iterations: int, other: ex.Classifier) -> dict[str, Answers]:
+    """What the other network says of each base method's masked pictures, as far as it is known."""
+    questions = [_question(workspace, masked.base, iterations) for masked in ready]
+    schedule = Schedule("reading", [reader.task(other, question, masked.title)
+                                    for question, masked in zip(questions, ready, strict=True)])
+    schedule.offer("Read", caption=False)
+    answers = {}
+    for masked, state in zip(ready, schedule.run(), strict=True):
+        if isinstance(state, Failed):
+            st.warning(state.reason)
+        elif isinstance(state, Ready):
+            *logits, blank = state.value.numpy()
+            answers[masked.base] = Answers(other, np.stack(logits), blank)
+    return answers
 
 
 @st.fragment
-def _scrub(workspace: Workspace, ready: Sequence[Masked], iterations: int, blank: np.ndarray) -> None:
-    """A slider through finished masks; only pictures are made here. ``blank``: (K,) probabilities of the mean colour alone."""
+def _scrub(workspace: Workspace, ready: Sequence[Masked], iterations: int, blank: np.ndarray, answers: Mapping[str, Answers]) -> None:
+    """A slider through finished masks; only pictures are made here.
+
+    blank: (K,) probabilities of the mean colour alone. answers: of the reader, by base method; empty without one.
+    """
     with st.container(key="scrub", horizontal=True, vertical_alignment="bottom", gap="medium"):
         step = st.slider(
             "After how many masks", 0, iterations, min(3, iterations), key="mask_step", bind="query-params", width=420,
@@ -109,14 +114,16 @@ def _scrub(workspace: Workspace, ready: Sequence[Masked], iterations: int, blank
     overview, tiles = st.columns([5, 9], gap="medium")
     with overview:
         st.container(key="masking-picture").html(_picture(workspace, blank))
-        drawing = _lines(workspace, ready, shown.lower(), step)
+        drawing = _lines(workspace, ready, shown.lower(), step, answers)
         st.plotly_chart(drawing, key="masking-lines", height=CHART_HEIGHT, config={"displayModeBar": False},
                         alt=f"{shown} of {workspace.target_words} after each mask. {curves.in_words(drawing)}")
-    columns = "".join(_tile(workspace, masked, step, stretched) for masked in ready)
+    columns = "".join(_tile(workspace, masked, step, stretched, answers.get(masked.base)) for masked in ready)
     tiles.container(key="masking-tiles").html(f'<div class="masking">{columns}</div>')
-    text = (f"{_verdict(workspace, ready, iterations)} Crosses: another class comes first. Masks dim the picture, which "
+    read = _read_verdict(workspace, ready, iterations, answers)
+    text = (f"{_verdict(workspace, ready, iterations)}{read} Crosses: another class comes first. Masks dim the picture, which "
             f"alone lowers probabilities. All masks are made for {workspace.target_words}, so its rise proves nothing.")
     st.container(key="masking-verdict").html(f"<p class='quiet'>{escape(text)}</p>")
+    every_mask.draw(workspace, ready, step, stretched, answers)
 
 
 def _picture(workspace: Workspace, blank: np.ndarray) -> str:
@@ -131,7 +138,7 @@ def _picture(workspace: Workspace, blank: np.ndarray) -> str:
             f"<div><p>The whole picture</p><ol>{rows}</ol><p>Blank: {text}</p></div></div>")
 
 
-def _tile(workspace: Workspace, masked: Masked, step: int, stretched: bool) -> str:
+def _tile(workspace: Workspace, masked: Masked, step: int, stretched: bool, answers: Answers | None) -> str:
     """A base method's column: what is left of the picture, the mask, and what the network says."""
     view = masked_view(workspace.input.x, masked.attribution.extras, step, stretched)
     left = workspace.network.preprocessing.picture(view.picture)
@@ -141,7 +148,20 @@ def _tile(workspace: Workspace, masked: Masked, step: int, stretched: bool) -> s
             f"{image(left, f'What {step} masks leave')}{image(grey, f'The product of {step} masks')}"
             f'<div class="reading"><b>{target_percent(workspace, masked.number("probability", step))}</b>'
             f"<span>logit {significant(masked.number('logit', step))}</span></div>"
-            f"{first_class(workspace, first, probability)}<p>{_strength(view.factor)}</p></figure>")
+            f"{first_class(workspace, first, probability)}{_reading(workspace, answers, step)}"
+            f"<p>{_strength(view.factor)}</p></figure>")
+
+
+def _reading(workspace: Workspace, answers: Answers | None, step: int) -> str:
+    """What the reader says of a masked picture: its first choice and, where that is another class, the explained one's probability."""
+    if answers is None:
+        return ""
+    index, probability = answers.first(step)
+    explained = target_percent(workspace, answers.trace("probability", workspace.target)[step])
+    rest = "" if index == workspace.target.first and workspace.target.contrast is None else (
+        f", {escape(workspace.target_words)} {unbroken(explained)}")
+    kind = "reader" if index == workspace.target.first else "reader lost"
+    return f'<p class="{kind}">reader: {escape(workspace.network.categories[index])} {unbroken(percent(probability))}{rest}</p>'
 
 
 def _strength(factor: float) -> str:
@@ -166,19 +186,39 @@ def _verdict(workspace: Workspace, ready: Sequence[Masked], iterations: int) -> 
     return " ".join(parts)
 
 
-def _lines(workspace: Workspace, ready: Sequence[Masked], name: str, step: int) -> dict[str, Any]:
-    """The explained class over the masks, one line a base method; a cross where another class comes first."""
+def _read_verdict(workspace: Workspace, ready: Sequence[Masked], iterations: int, answers: Mapping[str, Answers]) -> str:
+    """Under which base methods the reader names the explained class in the end; empty without a reader."""
+    if not answers:
+        return ""
+    some = next(iter(answers.values()))
+    index, probability = some.first_of_blank
+    named = [masked.title for masked in ready if masked.base in answers
+             and answers[masked.base].first(iterations)[0] == workspace.target.first]
+    names = workspace.network.categories
+    return (f" Dotted: {some.reader.title} reads the same pictures, and names {names[workspace.target.first]} in the end under "
+            f"{', '.join(named) or 'none of the masks'}; a blank picture it takes for {names[index]} ({100 * probability:.1f} %).")
+
+
+def _lines(workspace: Workspace, ready: Sequence[Masked], name: str, step: int, answers: Mapping[str, Answers]) -> dict[str, Any]:
+    """The explained class over the masks, one line a base method, and a dotted one of the reader; a cross where another class comes
+    first."""
     probability, target = name == "probability", workspace.target
     unit = "%" if target.contrast is None else "points"
     what = f"{name}, {unit}" if probability else name
     factor = 100 if probability else 1
-    traces = [{
+    traces: list[dict[str, Any]] = [{
         "type": "scatter", "mode": "lines+markers", "name": masked.title,
         "y": [factor * value for value in masked.attribution.extras[name]],
         "line": {"color": curves.style(masked.base).colour, "width": 2.5, "dash": curves.style(masked.base).dash},
         "marker": {"size": 7, "symbol": ["circle" if first == target.first else "x"
                                          for first in masked.attribution.extras["prediction"]]},
         "hovertemplate": f"%{{y:.1f}} {unit}" if probability else "%{y:.4~g}"} for masked in ready]
+    traces += [trace | {
+        "name": f"{trace['name']}, reader", "y": [factor * value for value in answers[masked.base].trace(name, target)],
+        "line": trace["line"] | {"width": 1.5, "dash": "dot"},
+        "marker": {"size": 5, "symbol": ["circle-open" if index == target.first else "x-thin-open"
+                                         for index in answers[masked.base].logits.argmax(1)]},
+    } for masked, trace in zip(ready, traces, strict=True) if masked.base in answers]
     layout = curves.steps_layout("masks", what if target.contrast is None else f"difference of {what}", len(traces[0]["y"]) - 1)
     layout["showlegend"] = False  # the tiles show the colours
     layout["shapes"] = [{"type": "line", "x0": step, "x1": step, "y0": 0, "y1": 1, "yref": "paper", "layer": "below",

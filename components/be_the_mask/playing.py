@@ -57,7 +57,7 @@ def draw(workspace: Workspace) -> None:
 def _of_methods(workspace: Workspace, played: Game, area: float) -> tuple[list[str], list[np.ndarray]]:
     """The titles of the methods whose maps are there, and what each would show of the same area."""
     ready = [entry for entry in method_row.draw(workspace).run() if entry.attribution is not None]
-    return ([entry.method.title for entry in ready],
+    return ([entry.title for entry in ready],
             [same_area(entry.attribution.heatmap(), area, played.visible) for entry in ready if entry.attribution is not None])
 
 

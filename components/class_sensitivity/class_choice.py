@@ -9,7 +9,7 @@ from itertools import combinations
 import streamlit as st
 
 import explainers as ex
-from components.compute import method_row, parameter_widgets
+from components.compute import method_row
 from components.compute.method_row import MethodMap
 from components.state.objects import likely_classes
 from components.state.workspace import Workspace, class_labels
@@ -48,18 +48,13 @@ class Choice:
 def draw(workspace: Workspace) -> Choice:
     """The methods' settings, and one row with the classes, the pair and the measure."""
     with st.container(key="settings", horizontal=True, gap="small", vertical_alignment="top"):
-        methods = tuple(_with_settings(workspace, ex.methods()[key]) for key in workspace.methods)
+        methods, _ = method_row.chosen(workspace)
     with st.container(key="class-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
         classes = _classes(workspace)
         pair = _pair(workspace, classes)
         measure = st.selectbox("Compared by", list(NAMES), key="compared_by", bind="query-params", width=190,
                                format_func=NAMES.__getitem__, help=MEANT)
-    return Choice(methods, classes, pair, measure)
-
-
-def _with_settings(workspace: Workspace, method: ex.Method) -> MethodMap:
-    with st.container(key=f"settings-{method.key}", width="content", gap=None):
-        return method_row.of_method(workspace, method, parameter_widgets.settings(method, workspace.network))
+    return Choice(tuple(methods), classes, pair, measure)
 
 
 def _classes(workspace: Workspace) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from components.class_sensitivity.class_maps import ClassRow
+from components.compute.method_row import MethodMap
 from components.drawing import colour, downloads, publication
 from components.drawing.colour import Display, Shown
 from components.state.workspace import Workspace
@@ -42,18 +43,19 @@ def numbers(workspace: Workspace, rows: Sequence[ClassRow]) -> bytes:
             continue
         for a, b in combinations(row.distances.targets, 2):
             pair = row.distances.between(a, b)
-            lines.append([workspace.network.name, workspace.picture.name, workspace.seed, row.method.key, attribution.params, a.first,
+            lines.append([workspace.network.name, workspace.picture.name, workspace.seed, row.key, attribution.params, a.first,
                           a.words(names), b.first, b.words(names), *(downloads.cell(getattr(pair, name)) for name in MEASURES)])
     return downloads.csv_of(lines)
 
 
-def set_numbers(network: str, images: str, averages: Mapping[str, Mapping[str, Average]]) -> bytes:
-    """A line for each method and measure over a set of images. averages: by method and measure."""
-    lines: list[list[Any]] = [["network", "images", "method", "measure", "mean", "standard_error", "count", "undefined"]]
-    for method, measures in averages.items():
-        lines += [[network, images, method, measure, downloads.cell(average.mean), downloads.cell(average.error), average.count,
-                   average.undefined]
-                  for measure, average in measures.items()]
+def set_numbers(network: str, images: str, measured: Sequence[tuple[MethodMap, Mapping[str, Average]]]) -> bytes:
+    """A line for each entry and measure over a set of images. measured: the entries with their averages by measure."""
+    lines: list[list[Any]] = [
+        ["network", "images", "method", "measure", "mean", "standard_error", "count", "undefined", "parameters"]]
+    for entry, averages in measured:
+        lines += [[network, images, entry.key, measure, downloads.cell(average.mean), downloads.cell(average.error), average.count,
+                   average.undefined, entry.params]
+                  for measure, average in averages.items()]
     return downloads.csv_of(lines)
 
 
@@ -68,7 +70,7 @@ def figure(workspace: Workspace, rows: Sequence[tuple[ClassRow, Sequence[Shown]]
     for place, (row, maps) in enumerate(rows):
         top = height - place * step
         bottom = top - HEAD - TITLE - SIDE
-        made.text(GAP / width, (top - 0.17) / height, row.method.title, fontsize=8, fontweight="bold")
+        made.text(GAP / width, (top - 0.17) / height, row.title, fontsize=8, fontweight="bold")
         for column, (target, shown_map) in enumerate(zip(row.targets, maps, strict=True)):
             left = GAP + column * (SIDE + GAP)
             made.text(left / width, (bottom + SIDE + 0.04) / height, target.words(names)[:30], fontsize=6.5)

@@ -21,15 +21,25 @@ PLACE = "class-maps"
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One method: a state of its map for each of ``targets``, the classes and last the contrast.
+    """One entry: a state of its map for each of ``targets``, the classes and last the contrast.
 
     distances: between the classes' maps; None until all are there.
     """
 
-    method: ex.Method
+    entry: MethodMap
     targets: tuple[ex.Target, ...]
     states: tuple[State, ...]
     distances: ClassSensitivity | None
+
+    @property
+    def key(self) -> str:
+        """The entry's key."""
+        return self.entry.key
+
+    @property
+    def title(self) -> str:
+        """The entry's title."""
+        return self.entry.title
 
     @property
     def attributions(self) -> tuple[ex.Attribution | None, ...]:
@@ -57,8 +67,8 @@ class ClassMaps:
 
     def _task(self, method_map: MethodMap, target: ex.Target) -> Task:
         if method_map.question is None:
-            return refused(method_map.method.title, method_map.reason)
-        return map_task(replace(method_map.question, target=target), f"{method_map.method.title} for {target.words(self._names)}")
+            return refused(method_map.title, method_map.reason)
+        return map_task(replace(method_map.question, target=target), f"{method_map.title} for {target.words(self._names)}")
 
     @property
     def rows(self) -> list[ClassRow]:
@@ -74,7 +84,7 @@ class ClassMaps:
             question = replace(method_map.question, target=targets[0])  # whatever the sidebar's class is, the result is the same
             distances = engine().measure(ex.judge("class_sensitivity", question, classes=self.choice.classes))
             evidence.record_classes(question, distances, self.choice.pair)
-        return ClassRow(method_map.method, targets, states, distances)
+        return ClassRow(method_map, targets, states, distances)
 
     def run(self, show: Callable[[int, ClassRow], None]) -> list[ClassRow]:
         """Make the maps that are due. show: called with a row's place and the row after each of its maps."""

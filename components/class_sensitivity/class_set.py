@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
@@ -13,6 +13,7 @@ import explainers as ex
 from components.class_sensitivity import class_exports
 from components.class_sensitivity.class_choice import NAMES, Choice
 from components.compute.method_row import MethodMap
+from components.compute.naming import in_markdown
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, must_fit, refused
 from components.drawing.numbers import fixed
@@ -34,6 +35,10 @@ COUNTS = (5, 10, 20, 50)
 PAIRS = "class_pairs"  # the last set that was drawn, in the session
 WORDS = {"same": "hardly follows the class", "alike": "follows it a little", "different": "follows the class",
          "unknown": "cannot be told"}
+
+
+Measured = tuple[MethodMap, dict[str, Average]]
+"""An entry with its averages by measure."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,14 @@ def draw(workspace: Workspace, choice: Choice) -> None:
         schedule = Schedule(PLACE, [_task(workspace, images, method_map) for method_map in choice.methods])
         schedule.offer(f"Measure over {images.count} images")
         schedule.run()
-        averages = {}
+        measured: list[Measured] = []
         for method_map, state in zip(choice.methods, schedule.states, strict=True):
             if isinstance(state, Failed):
-                st.caption(f"{method_map.method.title}: {state.reason}")
+                st.caption(f"{in_markdown(method_map.title)}: {state.reason}")
             elif isinstance(state, Ready):
-                averages[method_map.method.key] = state.value.averages
-        if averages:
-            _table(workspace, images, averages)
+                measured.append((method_map, state.value.averages))
+        if measured:
+            _table(workspace, images, measured)
 
 
 def _images(workspace: Workspace) -> ImageSet | None:
@@ -94,7 +99,7 @@ def _task(workspace: Workspace, images: ImageSet, method_map: MethodMap) -> Task
     """The task of measuring one method over the set: two maps an image, which are not kept."""
     question = method_map.question
     if question is None:
-        return refused(method_map.method.title, method_map.reason)
+        return refused(method_map.title, method_map.reason)
     reference = question.reference if method_map.method.fits_statistics else None
     method = method_map.method
     parts = (metric.METRIC.version, method.key, method.version, question.settings, workspace.network, images.identity,
@@ -109,7 +114,7 @@ def _task(workspace: Workspace, images: ImageSet, method_map: MethodMap) -> Task
     def compute(progress: Progress) -> SetSensitivity:
         return engine().get_or_compute(OVER_A_SET, parts, lambda: _measured(workspace, images, question, progress), progress)
 
-    return Task(method.title, key_of(OVER_A_SET, *parts), cost, lambda: engine().lookup_computed(OVER_A_SET, parts), compute,
+    return Task(method_map.title, key_of(OVER_A_SET, *parts), cost, lambda: engine().lookup_computed(OVER_A_SET, parts), compute,
                 _on_copies(question) or must_fit(question))
 
 
@@ -136,17 +141,16 @@ def _measured(workspace: Workspace, images: ImageSet, question: ex.Question, pro
     return metric.measure_set(explain, pairs.images, classes, progress)
 
 
-def _table(workspace: Workspace, images: ImageSet, averages: dict[str, dict[str, Average]]) -> None:
-    """A row a method, the maps most alike first, with the verdict on their averages. averages: by method and measure."""
-    titles = {key: method.title for key, method in ex.methods().items()}
-    ordered = sorted(averages, key=lambda key: -averages[key]["rank"].mean if averages[key]["rank"].count else 2)
+def _table(workspace: Workspace, images: ImageSet, measured: Sequence[Measured]) -> None:
+    """A row an entry, the maps most alike first, with the verdict on their averages."""
+    ordered = sorted(measured, key=lambda row: -row[1]["rank"].mean if row[1]["rank"].count else 2)
     head = "".join(f"<th>{name}</th>" for name in NAMES.values())
-    body = "".join(f"<tr><td>{escape(titles[key])}</td>{''.join(_cell(averages[key][name]) for name in NAMES)}"
-                   f'<td class="words">{_verdict(averages[key])}</td></tr>' for key in ordered)
+    body = "".join(f"<tr><td>{escape(entry.title)}</td>{''.join(_cell(averages[name]) for name in NAMES)}"
+                   f'<td class="words">{_verdict(averages)}</td></tr>' for entry, averages in ordered)
     st.html(f'<div class="wide"><table class="numbers"><tr><th>Method</th>{head}<th>In words</th></tr>{body}</table></div>'
             f'<p class="quiet">Mean \u00b1 standard error over {escape(images.title)}. Maps that are the same everywhere are counted, '
             "never averaged.</p>")
-    st.download_button("Numbers of the set (CSV)", lambda: class_exports.set_numbers(workspace.network.name, images.title, averages),
+    st.download_button("Numbers of the set (CSV)", lambda: class_exports.set_numbers(workspace.network.name, images.title, measured),
                        f"{workspace.network.name}-class-sensitivity.csv", "text/csv", key="class-set-csv", on_click="ignore",
                        help="Mean, standard error and counts of every method and measure.")
 

@@ -33,7 +33,7 @@ def draw(workspace: Workspace, choice: Choice) -> None:
     summary, run = st.container(key="verdict"), st.container()
     places = []
     for method_map in choice.methods:
-        with st.container(key=f"class-row-{method_map.method.key}"):
+        with st.container(key=f"class-row-{method_map.key}"):
             places.append(st.empty())
     table = st.container(key="class-table")
     foot = st.container(horizontal=True, vertical_alignment="center", gap="small", key="class-foot")
@@ -69,7 +69,7 @@ def shown_of(row: ClassRow, display: Display) -> list[Shown | None]:
 
 def _summary(workspace: Workspace, choice: Choice, rows: Sequence[ClassRow]) -> None:
     """Name the methods whose map stays the same, before anything is read from the maps."""
-    same = [f"{row.method.title} ({fixed(row.pair.rank)})" for row in rows
+    same = [f"{row.title} ({fixed(row.pair.rank)})" for row in rows
             if row.pair and metric.verdict(row.pair.rank, row.pair.l2_unit).level == "same"]
     words = choice.pair_words(workspace.network.categories)
     if same:
@@ -81,7 +81,7 @@ def _summary(workspace: Workspace, choice: Choice, rows: Sequence[ClassRow]) -> 
 
 def section(workspace: Workspace, choice: Choice, row: ClassRow, maps: Sequence[Shown | None], display: Display) -> str:
     """One method: its name and verdict, the maps with their shared scale, and the matrix of the classes."""
-    head = f'<h2 class="class-head">{escape(row.method.title)}</h2>'
+    head = f'<h2 class="class-head">{escape(row.title)}</h2>'
     if row.reason:
         return f'<section class="class-row">{head}<p class="same">{escape(row.reason)}</p></section>'
     scale = _ramp(maps, display.backdrop)
@@ -110,7 +110,7 @@ def _figure(workspace: Workspace, row: ClassRow, place: int, shown_map: Shown | 
         picture, note = heatmaps.data_uri(colour.backdrop(seen, "Grey") or seen), "not computed"
         image = f'<img{coarse} src="{picture}" style="opacity:0.35" alt="No map yet for {title}">'
     else:
-        image = f'<img{coarse} src="{_source(seen, shown_map, display.backdrop)}" alt="{escape(row.method.title)}, map for {title}">'
+        image = f'<img{coarse} src="{_source(seen, shown_map, display.backdrop)}" alt="{escape(row.title)}, map for {title}">'
         note = "; ".join(attribution.flags)
     flag = f'<p class="lost">{escape(note)}</p>' if note else ""
     return f'<figure><figcaption title="{title}"><b>{title}</b><span>{beside}</span></figcaption>{image}{scale}{flag}</figure>'
@@ -158,7 +158,7 @@ def _matrix(names: Sequence[str], choice: Choice, row: ClassRow) -> str:
 
 def _table(workspace: Workspace, choice: Choice, rows: Sequence[ClassRow]) -> None:
     """All measures of the pair, a row a method, the maps most alike first."""
-    pairs = [(row.method.title, row.pair) for row in rows if row.pair]
+    pairs = [(row.title, row.pair) for row in rows if row.pair]
     if not pairs:
         return
     pairs.sort(key=lambda row: -np.nan_to_num(row[1].rank, nan=-2))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from components.compute.method_row import MethodMap
+from components.compute.naming import in_markdown
 from components.drawing.heatmaps import columns_for
 from components.state import evidence
 from components.state.workspace import Workspace
@@ -19,7 +20,7 @@ ABOUT = ("**Evidence.** A map that passes these checks is not yet right: noise c
          "should lie is said only where an object is known.")
 
 Findings = dict[str, dict[str, evidence.Finding]]
-"""What the checks say about the maps, by method and check."""
+"""What the checks say about the maps, by the entry's key and by check."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ CHECKS = {
 
 
 def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> Findings:
-    """A cell under each map, in the columns of the figure; on a narrow page under each other. Returns what is known, by method."""
-    findings = {entry.method.key: evidence.of(workspace, *entry.answer)
-                for entry in maps if entry.answer and not entry.method.is_control}
+    """A cell under each map, in the columns of the figure; on a narrow page under each other. Returns what is known."""
+    findings = {entry.key: evidence.of(workspace, entry.answer.question, entry.answer.attribution)
+                for entry in maps if entry.answer and not entry.is_control}
     if not findings:
         return {}
     columns = columns_for(len(maps) + 1)
@@ -60,14 +61,14 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> Findings:
         cells = [cell for _ in range(0, len(maps) + 1, columns) for cell in st.columns(columns, gap="small")]
         cells[0].caption(ABOUT)
         for entry, cell in zip(maps, cells[1:], strict=False):
-            if entry.method.key in findings:
-                with cell.container(key=f"evidence-{entry.method.key}", gap=None):
-                    st.markdown(f"**{entry.method.title}**")
-                    _links(entry.method.key, findings[entry.method.key])
+            if entry.key in findings:
+                with cell.container(key=f"evidence-{entry.key}", gap=None):
+                    st.markdown(f"**{in_markdown(entry.title)}**")
+                    _links(entry.key, findings[entry.key])
     return findings
 
 
-def _links(method: str, findings: dict[str, evidence.Finding]) -> None:
+def _links(entry: str, findings: dict[str, evidence.Finding]) -> None:
     for key, check in CHECKS.items():
         finding = findings.get(key)
         if finding is not None:
@@ -76,11 +77,10 @@ def _links(method: str, findings: dict[str, evidence.Finding]) -> None:
             words, state = f"{check.name}: not measured yet", "unmeasured"
         else:
             continue
-        with st.container(key=f"evidence-{method}-{key}-{state}"):  # the style of each state is in style.css
+        with st.container(key=f"evidence-{entry}-{key}-{state}"):  # the style of each state is in style.css
             st.page_link(check.page, label=_label(words), help=check.help, query_params=check.part)
 
 
 def _label(words: str) -> str:
-    """The words with a capital, as they are: class names may hold characters that Markdown or its colours would read."""
-    words = words[:1].upper() + words[1:]
-    return "".join(f"\\{letter}" if letter in "\\`*_[]:$<>~#" else letter for letter in words)
+    """The words with a capital, as they are."""
+    return in_markdown(words[:1].upper() + words[1:])

@@ -25,12 +25,11 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display, find
     seen = workspace.input.seen
     caption = f"{workspace.network.title}, maps for {workspace.target_words}"
     facts = downloads.settings(workspace, answers, display)
-    facts["evidence"] = {method: {check: finding.words for check, finding in checks.items()} for method, checks in findings.items()}
+    facts["evidence"] = {key: {check: finding.words for check, finding in checks.items()} for key, checks in findings.items()}
 
     def picture(kind: str) -> bytes:
-        shown = prepare([(attribution.heatmap(), attribution.signed) for _, attribution in answers], display)
-        titles = [question.method.title for question, _ in answers]
-        return publication.figure(seen, titles, shown, display.backdrop, caption, kind)
+        shown = prepare([(answer.attribution.heatmap(), answer.attribution.signed) for answer in answers], display)
+        return publication.figure(seen, [answer.title for answer in answers], shown, display.backdrop, caption, kind)
 
     downloads.buttons((
         ("Figure (PNG)", "png", "image/png", lambda: picture("png"), "300 dots per inch, colour bars in raw units."),
@@ -46,17 +45,17 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display, find
 def arrays(answers: Sequence[Answer], seen: np.ndarray, facts: dict[str, Any]) -> bytes:
     """An .npz with ``method.native`` (C, h, w), ``method.heatmap`` (H, W), the ``seen`` picture and the ``settings``.
 
-    A method's auxiliary outputs are there as ``method.name``, as far as they are made of numbers.
+    A method's auxiliary outputs are there as ``method.name``, as far as they are made of numbers. Those of a method's further copies
+    begin with ``method~2``.
     """
     content: dict[str, Any] = {"seen": seen, "settings": np.array(json.dumps(facts))}
-    for question, attribution in answers:
-        key = question.method.key
-        content[f"{key}.native"] = attribution.native.numpy()
-        content[f"{key}.heatmap"] = attribution.heatmap()
-        for output in question.method.auxiliary_outputs:
-            value = attribution.extras.get(output.name)
+    for answer in answers:
+        content[f"{answer.key}.native"] = answer.attribution.native.numpy()
+        content[f"{answer.key}.heatmap"] = answer.attribution.heatmap()
+        for output in answer.question.method.auxiliary_outputs:
+            value = answer.attribution.extras.get(output.name)
             if isinstance(value, list) or hasattr(value, "numpy"):
-                content[f"{key}.{output.name}"] = np.asarray(value)
+                content[f"{answer.key}.{output.name}"] = np.asarray(value)
     buffer = BytesIO()
     np.savez_compressed(buffer, **content)
     return buffer.getvalue()

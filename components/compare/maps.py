@@ -31,33 +31,40 @@ def draw(workspace: Workspace, row: MethodRow, display: Display) -> tuple[Method
 def description(workspace: Workspace, maps: Sequence[MethodMap]) -> str:
     """What the figure shows, and what is wrong with a map or why there is none; the numbers of the maps are added to it."""
     sentences = [f"Attribution maps of {workspace.picture.title} for {workspace.target_words} by "
-                 + ", ".join(entry.method.title for entry in maps)]
+                 + ", ".join(entry.title for entry in maps)]
     for entry in maps:
         flags = entry.attribution.flags if entry.attribution else (entry.reason.rstrip(".") or "no map yet",)
         if flags:
-            sentences.append(f"{entry.method.title}: {'; '.join(flags)}")
+            sentences.append(f"{entry.title}: {'; '.join(flags)}")
     return ". ".join(sentences)
 
 
 def _panels(workspace: Workspace, row: MethodRow, maps: Sequence[MethodMap], display: Display) -> list[heatmaps.Panel]:
     answers = [entry.answer for entry in maps if entry.answer]
-    prepared = colour.prepare([(attribution.heatmap(), attribution.signed) for _, attribution in answers], display)
-    shown = {question.method.key: picture for (question, _), picture in zip(answers, prepared, strict=True)}
+    prepared = colour.prepare([(answer.attribution.heatmap(), answer.attribution.signed) for answer in answers], display)
+    shown = {answer.key: picture for answer, picture in zip(answers, prepared, strict=True)}
     panels = [heatmaps.Panel("What the network sees", lines=(workspace.network.title,))]
     for entry in maps:
         if not entry.answer:
             waits = ("Stopped." if entry.stopped else "Waits for Explain.",)
-            panels.append(heatmaps.Panel(entry.method.title, short=entry.method.short_title, lines=() if entry.reason else waits,
+            panels.append(heatmaps.Panel(entry.title, short=entry.short_title, lines=() if entry.reason else waits,
                                          warnings=(entry.reason,) if entry.reason else (), pending=True))
             continue
-        question, attribution = entry.answer
+        attribution = entry.answer.attribution
         cost = f"{passes_in_words(attribution.passes)}, {seconds_in_words(attribution.seconds)}"
         draft = (f"draft: {entry.draft}",) if entry.draft else ()
+        target = f"for {attribution.target.words(workspace.network.categories)}"
         panels.append(heatmaps.Panel(
-            entry.method.title, shown[entry.method.key], short=entry.method.short_title,
-            lines=(*draft, f"for {attribution.target.words(workspace.network.categories)}", cost, *_fitted_on(entry)),
+            entry.title, shown[entry.key], short=entry.short_title,
+            lines=(*_setting(entry), *draft, target, cost, *_fitted_on(entry)),
             warnings=attribution.flags))
     return panels
+
+
+def _setting(entry: MethodMap) -> tuple[str, ...]:
+    """What sets the entry apart from others of its method, where that is too long for the title over the map."""
+    difference = entry.name.difference if entry.name else ""
+    return (difference,) if difference and difference not in entry.short_title else ()
 
 
 def _fitted_on(entry: MethodMap) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from components.compute.bar import Bar
-from components.compute.method_row import MethodMap, MethodRow
+from components.compute.method_row import MethodRow
+from components.compute.naming import in_markdown
 from components.compute.task import State
 from components.drawing import colour
 from components.drawing.colour import Display
@@ -58,7 +60,7 @@ class PreviewGrid(Bar):
             cells[0].markdown("**What the network sees**")
             cells[0].image(self.seen, width="stretch", output_format="JPEG", alt="What the network sees")
             for at, (entry, cell) in enumerate(zip(self.maps, cells[1:], strict=False)):
-                cell.markdown(f"**{entry.method.title}**")
+                cell.markdown(f"**{in_markdown(entry.title)}**")
                 self._slots.append(cell.empty())
                 self._slots[at].skeleton(SKELETON[columns])
                 self._show(at)
@@ -86,8 +88,7 @@ class PreviewGrid(Bar):
             self.grid_place.empty()
 
     def _show(self, place: int) -> None:
-        entry = self.maps[place]
-        entry = MethodMap(entry.method, entry.params, entry.question, self._states.get(place, entry.state))
+        entry = replace(self.maps[place], state=self._states.get(place, self.maps[place].state))
         if entry.attribution is not None:
             self._paint(place, entry.attribution.heatmap(), entry.attribution.signed)
         elif entry.reason:

@@ -14,13 +14,17 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 import explainers as ex
-from components.compute import drafts, parameter_widgets
+from components.compute import drafts, naming, parameter_widgets
 from components.compute.schedule import Schedule, View
 from components.compute.task import Failed, Pending, Ready, State, map_task, must_fit, refused
+from components.drawing.downloads import Answer
 from components.drawing.numbers import passes_in_words, seconds_in_words
+from components.state import entries
+from components.state.entries import Name
 from components.state.workspace import Workspace
 
 PLACE = "maps"
+DRAWN_FOR = "drawn_again_for_names"  # in the session
 UNITS = "F: pictures sent through the network (forward passes). B: gradients sent back (backward passes)."
 
 
@@ -29,7 +33,7 @@ class MethodMap:
     """A method with its settings, and what is known of its map. ``question`` is None where the settings are refused.
 
     draft: what the map leaves out, where it is a draft: "10 of 20 prior epochs"; the question, its settings and the map are then the
-    draft's.
+    draft's. name: of the entry, where the method may be there several times; else it is called as its method is.
     """
 
     method: ex.Method
@@ -37,6 +41,27 @@ class MethodMap:
     question: ex.Question | None
     state: State
     draft: str = ""
+    name: Name | None = None
+
+    @property
+    def key(self) -> str:
+        """The entry's key, which no other has: the method's, with a number behind it for a copy."""
+        return self.name.key if self.name else self.method.key
+
+    @property
+    def title(self) -> str:
+        """The entry's title, which no other has."""
+        return self.name.title if self.name else self.method.title
+
+    @property
+    def short_title(self) -> str:
+        """The title for narrow places."""
+        return self.name.short if self.name else self.method.short_title
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the map knows nothing of the network."""
+        return self.method.is_control
 
     @property
     def attribution(self) -> ex.Attribution | None:
@@ -44,9 +69,9 @@ class MethodMap:
         return self.state.value if isinstance(self.state, Ready) else None
 
     @property
-    def answer(self) -> tuple[ex.Question, ex.Attribution] | None:
+    def answer(self) -> Answer | None:
         """The question with its map, if that is there."""
-        return (self.question, self.attribution) if self.question and self.attribution else None
+        return Answer(self.question, self.attribution, self.name) if self.question and self.attribution else None
 
     @property
     def reason(self) -> str:
@@ -75,8 +100,8 @@ class MethodRow:
         self._maps = list(maps)
         self._lines = lines
         self._drafts = [drafts.of(entry.question) if with_drafts and entry.question else None for entry in maps]
-        self.schedule = Schedule(place, [map_task(entry.question, draft=draft) if entry.question else
-                                         refused(entry.method.title, entry.reason)
+        self.schedule = Schedule(place, [map_task(entry.question, entry.title, draft) if entry.question else
+                                         refused(entry.title, entry.reason)
                                          for entry, draft in zip(maps, self._drafts, strict=True)])
         self._draw_lines()
 
@@ -106,8 +131,8 @@ class MethodRow:
 
     def _draw_lines(self) -> None:
         for entry, state in zip(self.maps, self.schedule.states, strict=True):
-            if entry.method.key in self._lines:
-                self._lines[entry.method.key].caption(_cost_line(entry, state))
+            if entry.key in self._lines:
+                self._lines[entry.key].caption(_cost_line(entry, state))
 
 
 def draw(workspace: Workspace, with_controls: bool = False, with_drafts: bool = False) -> MethodRow:
@@ -115,15 +140,10 @@ def draw(workspace: Workspace, with_controls: bool = False, with_drafts: bool = 
 
     with_controls: all controls get a map, also those that were not chosen. with_drafts: see ``MethodRow``.
     """
-    declared = ex.methods()
-    maps, lines = [], {}
     with st.container(key="settings", horizontal=True, gap="small", vertical_alignment="top"):
-        for key in workspace.methods:
-            with st.container(key=f"settings-{key}", width="content", gap=None):
-                maps.append(of_method(workspace, declared[key], parameter_widgets.settings(declared[key], workspace.network)))
-                lines[key] = st.empty()
+        maps, lines = chosen(workspace)
         if with_controls:
-            maps += [of_method(workspace, method, {}) for key, method in declared.items()
+            maps += [of_method(workspace, method, {}) for key, method in ex.methods().items()
                      if method.is_control and key not in workspace.methods]
         row = MethodRow(maps, lines, with_drafts=with_drafts)
         if workspace.methods:
@@ -132,20 +152,40 @@ def draw(workspace: Workspace, with_controls: bool = False, with_drafts: bool = 
     return row
 
 
-def of_method(workspace: Workspace, method: ex.Method, params: dict[str, Any]) -> MethodMap:
+def chosen(workspace: Workspace) -> tuple[list[MethodMap], dict[str, DeltaGenerator]]:
+    """Draw the settings of all entries. Returns them before anything is looked up, and by key a place for a line below each button.
+
+    An entry's name says its settings, and stands on the button behind which these are. So where they turn out to be others than those
+    of the page's last run, as those of a link do at first, the page runs once more.
+    """
+    names = naming.names({key: parameter_widgets.current(key) for key in workspace.methods})
+    params, lines = {}, {}
+    for key, name in names.items():
+        with st.container(key=f"settings-{key}", width="content", gap=None):
+            params[key] = parameter_widgets.settings(key, naming.in_markdown(name.title), workspace.network)
+            lines[key] = st.empty()
+    drawn, names = names, naming.names(params)
+    if names != drawn and st.session_state.get(DRAWN_FOR) != names:
+        st.session_state[DRAWN_FOR] = names
+        st.rerun()
+    return [of_method(workspace, entries.method_of(key), params[key], names[key]) for key in names], lines
+
+
+def of_method(workspace: Workspace, method: ex.Method, params: dict[str, Any], name: Name | None = None) -> MethodMap:
     """A method with its settings, before anything is looked up."""
     reason = method.lacks(workspace.network)
     if reason:
-        return MethodMap(method, params, None, Failed(reason))
+        return MethodMap(method, params, None, Failed(reason), name=name)
     try:
-        return MethodMap(method, params, workspace.question(method, params), Pending(ex.Cost(ex.Passes(), 0.0)))
+        question = workspace.question(method, params)
+        return MethodMap(method, params, question, Pending(ex.Cost(ex.Passes(), 0.0)), name=name)
     except ex.ExplainerError as error:
-        return MethodMap(method, params, None, Failed(str(error)))
+        return MethodMap(method, params, None, Failed(str(error)), name=name)
 
 
 def _say_drafts(maps: Sequence[MethodMap]) -> None:
     """A line that names the maps which are drafts, and what each leaves out."""
-    named = [f"{entry.method.title} ({entry.draft})" for entry in maps if entry.draft and entry.attribution]
+    named = [f"{naming.in_markdown(entry.title)} ({entry.draft})" for entry in maps if entry.draft and entry.attribution]
     if named:
         st.caption(f"Drafts, until Explain replaces them: {', '.join(named)}.")
 

@@ -1,4 +1,5 @@
-"""A method's parameters as widgets, made from its declaration alone. The values are in the URL as ``method.parameter``."""
+"""A method's parameters as widgets, made from its declaration alone. The values are in the URL as ``method.parameter``, those of a
+copy as ``method~2.parameter``."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 import explainers as ex
-from explainers.contract import Method
+from components.state import entries
 from explainers.errors import ParameterError
 from explainers.parameters import Parameter
 
@@ -17,20 +18,42 @@ FEW_OPTIONS = 4
 SLIDER_STEPS = 200  # a range with more steps than this is typed, not dragged
 
 
-def settings(method: Method, network: ex.Classifier) -> dict[str, Any]:
-    """A button that opens the method's widgets; it is off for a method that has none. Returns the values."""
-    if method.parameters:
-        with st.popover(method.title, help="The method's settings. Other settings give another map."):
-            return parameters(method, network)
-    st.button(method.title, disabled=True, key=f"plain-{method.key}", help="This method has no settings.")
-    return {}
+def settings(entry: str, title: str, network: ex.Classifier) -> dict[str, Any]:
+    """A button that opens the widgets of an entry; it is off for a method that has no settings. Returns the values.
+
+    Below the widgets stands a button that adds a copy of the entry, and for a copy one that removes it.
+    """
+    if not entries.method_of(entry).parameters:
+        st.button(title, disabled=True, key=f"plain-{entry}", help="This method has no settings.")
+        return {}
+    with st.popover(title, key=f"popover-{entry}", help="The method's settings. Other settings give another map."):
+        values = parameters(entry, network)
+        _offer_copies(entry)
+    return values
 
 
-def parameters(method: Method, network: ex.Classifier) -> dict[str, Any]:
-    """Draw a widget for each parameter of ``method`` and return the values, checked against the declaration."""
+def current(entry: str) -> dict[str, Any]:
+    """The values of an entry's widgets before these are drawn: those of the page's last run, or the defaults."""
+    return {parameter.name: st.session_state.get(f"{entry}.{parameter.name}", parameter.default)
+            for parameter in entries.method_of(entry).parameters}
+
+
+def _offer_copies(entry: str) -> None:
+    full = entries.is_full(entry)
+    with st.container(key=f"copies-{entry}", horizontal=True, gap="small"):
+        st.button("Compare with other settings", key=f"add-{entry}", on_click=entries.add_copy, args=(entry,), disabled=full,
+                  help=f"There are {entries.MOST} already, the most that one method may have." if full else
+                  "Adds the method once more beside this one, with the same settings to begin with.")
+        if entries.number(entry) > 1:
+            st.button("Remove", key=f"remove-{entry}", on_click=entries.remove_copy, args=(entry,),
+                      help="Takes this one out of the comparison.")
+
+
+def parameters(entry: str, network: ex.Classifier) -> dict[str, Any]:
+    """Draw a widget for each parameter of an entry's method and return the values, checked against the declaration."""
     values = {}
-    for parameter in method.parameters:
-        value = _widget(parameter, f"{method.key}.{parameter.name}", network.layers)
+    for parameter in entries.method_of(entry).parameters:
+        value = _widget(parameter, f"{entry}.{parameter.name}", network.layers)
         try:
             values[parameter.name] = parameter.check(value)
         except ParameterError as error:

@@ -59,9 +59,10 @@ class Task:
 
 def map_task(question: ex.Question, label: str = "", draft: ex.Question | None = None) -> Task:
     """The task of making one map. draft: the question of its draft, if it has one."""
-    return Task(label or question.method.title, question.key, lambda: engine().cost(question), lambda: engine().cached(question),
+    label = label or question.method.title
+    return Task(label, question.key, lambda: engine().cost(question), lambda: engine().cached(question),
                 lambda progress: engine().explain(question, progress=progress), must_fit(question),
-                question.lacks or "", map_task(draft, f"{question.method.title}, draft") if draft else None)
+                question.lacks or "", map_task(draft, f"{label}, draft") if draft else None)
 
 
 def must_fit(question: ex.Question) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import explainers as ex
 from components.drawing.numbers import fixed, significant
 from components.drawing.theme import GUIDE, SMALLEST, ink, muted
+from components.state.entries import method_key, number
 
 # Any two differ by CIEDE2000 of at least 12 with normal vision, protanopia, deuteranopia and tritanopia (Machado, Oliveira and
 # Fernandes 2009), also from the controls' grey; each has a contrast of 3:1 to a light and a dark ground.
@@ -25,6 +26,7 @@ GREY = GUIDE
 DASHES = ("solid", "dash", "dot", "dashdot")
 MARKS = ("circle", "square", "triangle-up", "diamond", "x", "cross", "star", "hexagon")
 CONTROL_MARKS = ("circle-open", "square-open", "triangle-up-open", "diamond-open")
+SPARE = tuple((DASHES[(mark + shift) % len(DASHES)], MARKS[mark]) for shift in (1, 2, 3) for mark in range(len(MARKS)))
 OUTLINES = {  # of the marks in a swatch of 30 x 12 pixels
     "square": "11.5,2.5 18.5,2.5 18.5,9.5 11.5,9.5", "triangle-up": "15,1.5 19.5,10 10.5,10", "diamond": "15,1 20,6 15,11 10,6",
     "x": "12,1.5 15,4.5 18,1.5 19.5,3 16.5,6 19.5,9 18,10.5 15,7.5 12,10.5 10.5,9 13.5,6 10.5,3",
@@ -32,6 +34,7 @@ OUTLINES = {  # of the marks in a swatch of 30 x 12 pixels
     "star": "15,0.5 16.5,4.3 20.5,4.5 17.4,7 18.5,11 15,8.7 11.5,11 12.6,7 9.5,4.5 13.5,4.3",
     "hexagon": "15,1 19.3,3.5 19.3,8.5 15,11 10.7,8.5 10.7,3.5"}
 MOST_MARKS = 12  # on a line
+RING = 15  # pixels: the ring around a point, outside of its mark
 PANEL_HEIGHT, AXIS, BELOW = 330, 48, 44  # pixels: a figure, at the left of its panels, under them
 FEW_STEPS = 12  # that all have a number under the axis
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d", "select2d", "lasso2d"]}
@@ -59,30 +62,42 @@ def style(key: str) -> Style:
 
 
 def styles(keys: Sequence[str]) -> dict[str, Style]:
-    """The style of each method. It depends on the method's place among all methods and not on ``keys``, so it never changes."""
+    """The style of each entry. It depends on the method's place among all methods, for a copy on its number too, and not on ``keys``,
+    so it never changes."""
     methods = ex.methods()
     coloured = [key for key, method in methods.items() if not method.is_control]
     controls = [key for key, method in methods.items() if method.is_control]
-    every = {key: _style(place) for place, key in enumerate(coloured)} | {
+    every = {key: numbered_style(place) for place, key in enumerate(coloured)} | {
         key: Style(GREY, DASHES[1 + place % 3], CONTROL_MARKS[place % len(CONTROL_MARKS)], 1.6) for place, key in enumerate(controls)}
-    return {key: every[key] for key in keys}
+    return {key: every[method_key(key)] if number(key) == 1 else _copy_style(coloured.index(method_key(key)), number(key))
+            for key in keys}
 
 
-def _style(place: int) -> Style:
-    """Colours change from method to method; once all are used, the dash and the mark change."""
+def numbered_style(place: int) -> Style:
+    """The style of the line or marks at this place among others. Colours change from place to place; once all are used, the dash and
+    the mark change."""
     turn = place // len(PALETTE)
     return Style(PALETTE[place % len(PALETTE)], DASHES[turn % len(DASHES)], MARKS[turn % len(MARKS)])
 
 
+def _copy_style(place: int, copy: int) -> Style:
+    """Of the copies of the method at this place, numbered from 2 on: each has another colour, and a dash with a mark that no method
+    has."""
+    dash, mark = SPARE[(place + 20 * copy) % len(SPARE)]  # with this factor no two copies of 24 methods share a style
+    return Style(PALETTE[(place + copy - 1) % len(PALETTE)], dash, mark)
+
+
 @dataclass(frozen=True)
 class Curve:
-    """One line. ``name``: in the legend, where each method stands once. ``key``: lines of one key are switched on and off together."""
+    """One line. ``name``: in the legend, where each method stands once. ``key``: lines of one key are switched on and off together.
+    ``ring``: the ``x`` of a point that is marked by a ring."""
 
     key: str
     name: str
     style: Style
     x: np.ndarray
     y: np.ndarray
+    ring: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,7 @@ def figure(panels: Sequence[Panel], legend: str, up: str, low: float = 0.0, at: 
         layout |= _axes(axis, left, width, panel.across, up if place == 0 else "", low)
         layout["annotations"].append(heading(panel.title, panel.better, left))
         traces += [_trace(curve, axis, first=place == 0) for curve in panel.curves]
+        traces += [_ring(curve, curve.ring, axis) for curve in panel.curves if curve.ring is not None]
         if at is not None:
             layout["shapes"].append({"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "xref": f"x{axis}",
                                      "yref": f"y{axis} domain", "line": {"color": ink(), "width": 1, "dash": "dot"}})
@@ -158,6 +174,14 @@ def _trace(curve: Curve, axis: str, first: bool) -> dict[str, Any]:
     return {"type": "scatter", "mode": "lines+markers", "x": curve.x, "y": curve.y, "name": curve.name, "legendgroup": curve.key,
             "showlegend": first, "xaxis": f"x{axis}", "yaxis": f"y{axis}", "hovertemplate": "%{y:.3f}", "marker": curve.style.marker,
             "line": {"color": curve.style.colour, "dash": curve.style.dash, "width": curve.style.width}}
+
+
+def _ring(curve: Curve, at: float, axis: str) -> dict[str, Any]:
+    """A ring around the point of a line at ``at``, switched on and off with the line."""
+    height = curve.y[int(np.abs(curve.x - at).argmin())]
+    return {"type": "scatter", "mode": "markers", "x": [at], "y": [height], "legendgroup": curve.key, "showlegend": False,
+            "xaxis": f"x{axis}", "yaxis": f"y{axis}", "hoverinfo": "skip", "cliponaxis": False,
+            "marker": {"symbol": "circle-open", "size": RING, "color": curve.style.colour, "line": {"width": 2}}}
 
 
 def swatch(style: Style) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from io import StringIO
 from typing import Any
@@ -15,13 +16,30 @@ import streamlit as st
 
 import explainers as ex
 from components.drawing.colour import Display
+from components.state.entries import Name
 from components.state.workspace import Workspace
 
 File = tuple[str, str, str, Callable[[], bytes], str]
 """A download: the button's label, the file's ending and kind, what makes its bytes, and what the button's help says."""
 
-Answer = tuple[ex.Question, ex.Attribution]
-"""A question with its map."""
+
+@dataclass(frozen=True)
+class Answer:
+    """A question with its map. name: what it is called where the method is there several times; else it is called as its method."""
+
+    question: ex.Question
+    attribution: ex.Attribution
+    name: Name | None = None
+
+    @property
+    def key(self) -> str:
+        """What the map is called in files: the method's key, with a number behind it for a copy."""
+        return self.name.key if self.name else self.question.method.key
+
+    @property
+    def title(self) -> str:
+        """What the map is called by people."""
+        return self.name.title if self.name else self.question.method.title
 
 
 def buttons(files: Sequence[File], name: str, key: str = "download") -> None:
@@ -52,7 +70,7 @@ def json_of(facts: dict[str, Any]) -> bytes:
 def settings(workspace: Workspace, answers: Sequence[Answer], display: Display | None = None) -> dict[str, Any]:
     """Everything that decides the maps, as plain JSON."""
     network, picture, classes = workspace.network, workspace.picture, workspace.target.classes
-    reference = next((question.reference_set for question, _ in answers if question.reference_set), None)
+    reference = next((answer.question.reference_set for answer in answers if answer.question.reference_set), None)
     return {
         "network": {"name": network.name, "fingerprint": network.fingerprint, "device": str(network.device)},
         "picture": {"name": picture.name, "sha256": picture.digest, "size": list(picture.image.size),
@@ -61,12 +79,15 @@ def settings(workspace: Workspace, answers: Sequence[Answer], display: Display |
                    "explains": "logit" if len(classes) == 1 else "difference of two logits"},
         "seed": workspace.seed,
         "reference_set": {"title": reference.title, "identity": reference.identity} if reference else None,
-        "methods": {
-            question.method.key: {
-                "version": question.method.version, "parameters": dict(attribution.params),
-                "forward": attribution.passes.forward, "backward": attribution.passes.backward,
-                "seconds": round(attribution.seconds, 4), "flags": list(attribution.flags)}
-            for question, attribution in answers},
+        "methods": {answer.key: _method(answer) for answer in answers},
         **({"display": vars(display)} if display else {}),
         "software": {"python": platform.python_version(), "torch": version("torch"), "torchvision": version("torchvision")},
     }
+
+
+def _method(answer: Answer) -> dict[str, Any]:
+    """What decides one map, and what it cost."""
+    method, attribution = answer.question.method, answer.attribution
+    return {"method": method.key, "title": answer.title, "version": method.version, "parameters": dict(attribution.params),
+            "forward": attribution.passes.forward, "backward": attribution.passes.backward,
+            "seconds": round(attribution.seconds, 4), "flags": list(attribution.flags)}

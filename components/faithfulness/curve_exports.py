@@ -41,6 +41,7 @@ def all_settings(workspace: Workspace, measured: Sequence[MapCurves]) -> dict[st
     numbers = {
         map_curves.key: {
             **{name: score.of(map_curves.result) for name, score in SCORES.items()},
+            "lost_at": map_curves.result.lost_at, "regained_at": map_curves.result.regained_at,  # None where that never happens
             "cim": map_curves.result.cim, "cells": list(map_curves.result.cells), "cells_a_step": map_curves.result.step,
             "steps": map_curves.steps, "all_steps": map_curves.all_steps,
             "forward": map_curves.result.passes.forward}

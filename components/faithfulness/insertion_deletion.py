@@ -46,7 +46,7 @@ def _say_how_fine(measured: Sequence[MapCurves]) -> None:
 
 def _name_missing(maps: Sequence[MethodMap]) -> None:
     """The methods whose maps are not measured, and why."""
-    missing = [f"{method_map.method.title} ({method_map.reason or 'its map waits for Explain'})"
+    missing = [f"{method_map.title} ({method_map.reason or 'its map waits for Explain'})"
                for method_map in maps if not method_map.answer]
     if missing:
         st.caption(f"Not measured: {', '.join(missing)}")

@@ -36,15 +36,15 @@ COLUMNS = {
 }
 
 
-Row = tuple[ex.Method, metric.Localisation]
-"""A method with its map's measures."""
+Row = tuple[MethodMap, metric.Localisation]
+"""An entry with its map's measures."""
 
 
 @st.fragment
 def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     """Everything below the choice of the measurement. No pass through the network, so a drawn box reruns this part alone."""
     region = regions.choose(workspace)
-    there = [(method_map.method, method_map.attribution) for method_map in maps if method_map.attribution is not None]
+    there = [(method_map, method_map.attribution) for method_map in maps if method_map.attribution is not None]
     rows: list[Row] = []
     if region.inside is not None:
         try:

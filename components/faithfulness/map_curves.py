@@ -11,6 +11,7 @@ from components.drawing import curves
 from components.drawing.curves import Style
 from components.drawing.downloads import Answer
 from components.state import evidence
+from components.state.entries import Name
 from explainers.metrics import insertion_deletion as metric
 from explainers.metrics.protocols import Params
 
@@ -24,13 +25,14 @@ Measured = tuple[metric.InsertionDeletion, Params]
 
 @dataclass(frozen=True)
 class MapCurves:
-    """One map with its curves, how they are drawn, and the settings by which they were measured."""
+    """One map with its curves, how they are drawn, and the settings by which they were measured. name: see ``Answer``."""
 
     question: ex.Question
     attribution: ex.Attribution
     style: Style
     result: metric.InsertionDeletion
     settings: Params
+    name: Name | None = None
 
     @property
     def steps(self) -> int:
@@ -55,17 +57,17 @@ class MapCurves:
     @property
     def answer(self) -> Answer:
         """The question with its map."""
-        return self.question, self.attribution
+        return Answer(self.question, self.attribution, self.name)
 
     @property
     def key(self) -> str:
-        """The method's name in Python."""
-        return self.question.method.key
+        """The map's name in files; no other has it."""
+        return self.answer.key
 
     @property
     def title(self) -> str:
-        """The method's name for people."""
-        return self.question.method.title
+        """The map's name for people; no other has it."""
+        return self.answer.title
 
     @property
     def is_control(self) -> bool:
@@ -75,7 +77,7 @@ class MapCurves:
 
 def measurements(answers: Sequence[Answer], settings: Params) -> list[ex.Measurement]:
     """One measurement a map, all by the same settings."""
-    return [ex.judge("insertion_deletion", question, **vars(settings)) for question, _ in answers]
+    return [ex.judge("insertion_deletion", answer.question, **vars(settings)) for answer in answers]
 
 
 def task(answers: Sequence[Answer], settings: Params, label: str) -> Task:
@@ -85,9 +87,9 @@ def task(answers: Sequence[Answer], settings: Params, label: str) -> Task:
 
 def paired(answers: Sequence[Answer], measured: Sequence[Measured | None]) -> list[MapCurves]:
     """The maps that were measured, with their styles. ``measured`` is in the order of ``answers``."""
-    style = curves.styles([question.method.key for question, _ in answers])
-    return [MapCurves(question, attribution, style[question.method.key], *result_and_settings)
-            for (question, attribution), result_and_settings in zip(answers, measured, strict=True) if result_and_settings]
+    style = curves.styles([answer.key for answer in answers])
+    return [MapCurves(answer.question, answer.attribution, style[answer.key], *result_and_settings, answer.name)
+            for answer, result_and_settings in zip(answers, measured, strict=True) if result_and_settings]
 
 
 def record(measured: Sequence[MapCurves]) -> None:

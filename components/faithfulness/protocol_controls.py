@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from components.state.objects import object_masks
 from components.state.workspace import Workspace, class_labels
 from explainers.metrics.insertion_deletion import METRIC
 from explainers.metrics.protocols import OUTPUTS, PROTOCOLS, Params
@@ -21,7 +22,7 @@ BASELINE_HELP = ("What takes the place of removed pixels (the baseline). Trainin
                  "protocol does. Noise: random pixels. ")
 ORDER_HELP = ("Which pixels come first. Values: what speaks most for the class. Magnitudes: what is strongest, for or against. A "
               "gradient's sign says whether a pixel should be brighter, not whether it speaks for the class, so Gradient, SmoothGrad "
-              "and Guided Backpropagation are often measured by magnitude.")
+              "and Guided Backpropagation are often measured by magnitude, or times the input (in their settings).")
 
 
 def draw(workspace: Workspace) -> Params:
@@ -51,6 +52,10 @@ def draw(workspace: Workspace) -> Params:
     otherwise = bool(step) or resolution is not None or start != OWN or end != OWN or ORDERS[order] != "value"
     rules = PROTOCOLS[protocol]
     st.caption(f"{f'Chosen otherwise above; {title} itself: ' if otherwise else ''}{rules.says}")
+    if labels and ORDERS[order] != "value":
+        st.caption("No cIM: it orders by value, because it begins with what the map gives the lowest value. Order by values to "
+                   "measure it.")
+        labels = ()
     baseline = BASELINES.get(start, rules.insertion), BASELINES.get(end, rules.deletion)
     return Params(protocol, baseline, int(step) if step else None, resolution, output, labels, ORDERS[order])
 
@@ -70,10 +75,14 @@ def _resolution(workspace: Workspace) -> int | None:
 
 
 def _labels(workspace: Workspace) -> tuple[int, ...]:
-    """The other classes in the picture, for cIM."""
+    """The other classes in the picture, for cIM: those that are chosen or, while none is, the other objects of a sample."""
     names = class_labels(workspace.network.categories)
+    objects = [workspace.network.categories.index(name) for name in object_masks(workspace) if name in workspace.network.categories]
+    others = [index for index in objects if index not in workspace.target.classes]
+    filled = f"{', '.join(names[index] for index in others)} (in this sample)" if others else "none"
     chosen = st.multiselect(
-        "Other labels", names, key="labels", bind="query-params", width=220, placeholder="none",
+        "Other labels", names, key="labels", bind="query-params", width=260, placeholder=filled,
         help="Other classes that are in this picture. cIM is their insertion AUC when the pixels with the lowest values come "
-             "first: it is high if the map gives low values to what belongs to them.")
-    return tuple(index for index in map(names.index, chosen) if index not in workspace.target.classes)
+             "first: it is high if the map gives low values to what belongs to them. While none is chosen: the other objects of a "
+             "sample with several.")
+    return tuple(index for index in map(names.index, chosen) if index not in workspace.target.classes) or tuple(others)

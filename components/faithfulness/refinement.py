@@ -57,7 +57,7 @@ class Refinement:
             return next((steps for steps in (COARSE_STEPS[0], *FEWER_STEPS) if self._seconds(replace(settings, most_steps=steps))
                          <= asked.FREE_SECONDS), COARSE_STEPS[0])
 
-        return last(START, key_of(settings, [question for question, _ in self._answers]), decide)
+        return last(START, key_of(settings, [answer.question for answer in self._answers]), decide)
 
     def _seconds(self, settings: Params) -> float:
         """What measuring the maps by these settings is estimated to take."""
@@ -123,6 +123,6 @@ def levels(answers: Sequence[Answer], settings: Params, first: int = COARSE_STEP
 
     first: the number of steps to begin with. Raises ExplainerError for maps that cannot be ordered.
     """
-    size = answers[0][0].network.input_size
-    full = max(settings.steps(size_of(settings.cells(attribution, size))) for _, attribution in answers)
+    size = answers[0].question.network.input_size
+    full = max(settings.steps(size_of(settings.cells(answer.attribution, size))) for answer in answers)
     return [*(replace(settings, most_steps=steps) for steps in (first, *COARSE_STEPS[1:]) if steps < full), settings]

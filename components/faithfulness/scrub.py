@@ -19,6 +19,7 @@ from components.faithfulness.map_curves import AUCS, MapCurves, better_in_words
 from components.state.workspace import Workspace
 from explainers.metrics import insertion_deletion as metric
 
+TURNS_AT = {"insertion": "regained_at", "deletion": "lost_at"}
 SHOWN = 176  # pixels of a picture's side at most; smaller ones are enlarged with sharp edges
 
 
@@ -40,12 +41,13 @@ def draw(workspace: Workspace, measured: Sequence[MapCurves]) -> None:
 
 
 def panels(measured: Sequence[MapCurves]) -> list[Panel]:
-    """Insertion on the left, deletion on the right; the legend has both AUCs."""
+    """Insertion on the left, deletion on the right; the legend has both AUCs. Rings mark where a method's class turns."""
     def lines(which: str) -> tuple[Curve, ...]:
         ordered = sorted(measured, key=lambda map_curves: -map_curves.result.difference)
         return tuple(
             Curve(map_curves.key, f"{map_curves.title}  {', '.join(fixed(score.of(map_curves.result)) for score in AUCS)}",
-                  map_curves.style, map_curves.result.fractions, getattr(map_curves.result, which)) for map_curves in ordered)
+                  map_curves.style, map_curves.result.fractions, getattr(map_curves.result, which),
+                  ring=None if map_curves.is_control else getattr(map_curves.result, TURNS_AT[which])) for map_curves in ordered)
 
     first = "highest first" if measured[0].settings.order_by == "value" else "largest magnitude first"
     insertion, deletion = map(better_in_words, AUCS)

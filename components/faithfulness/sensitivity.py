@@ -34,8 +34,9 @@ TILES = {"Pixels": 1, "Tiles of 8 \u00d7 8": 8}
 def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     """Everything below the choice of the measurement."""
     settings = _settings(workspace)
-    questions = [method_map.question for method_map in maps if method_map.question and method_map.attribution]
-    if not questions:
+    entries = [method_map for method_map in maps if method_map.answer]
+    questions = [method_map.answer.question for method_map in entries if method_map.answer]
+    if not entries:
         return
     rough = _draft_settings(settings)
     task = replace(_task(questions, settings, ""), draft=_task(questions, rough, ", draft"))
@@ -46,11 +47,11 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     if isinstance(state, Failed):
         st.error(state.reason)
     if isinstance(state, Ready):
-        _show(workspace, [question.method for question in questions], state.value, settings)
+        _show(workspace, entries, state.value, settings)
     elif isinstance(draft, Ready):
         st.caption(f"A draft so far: {rough.masks} sets for each of {len(rough.counts or ())} n, in place of {settings.masks} for "
                    f"each of {len(settings.counts or ())}. The button replaces it.")
-        _show(workspace, [question.method for question in questions], draft.value, rough, is_draft=True)
+        _show(workspace, entries, draft.value, rough, is_draft=True)
 
 
 def _task(questions: Sequence[ex.Question], settings: metric.Params, kind: str) -> Task:
@@ -66,7 +67,7 @@ def _draft_settings(settings: metric.Params) -> metric.Params:
     return replace(settings, counts=few, masks=min(settings.masks, DRAFT_MASKS))
 
 
-def _show(workspace: Workspace, methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN], settings: metric.Params,
+def _show(workspace: Workspace, methods: Sequence[MethodMap], results: Sequence[metric.SensitivityN], settings: metric.Params,
           is_draft: bool = False) -> None:
     what = "pixels" if settings.tile == 1 else "tiles"
     with st.container(key="curves-sensitivity"):
@@ -97,7 +98,7 @@ def _settings(workspace: Workspace) -> metric.Params:
     return metric.Params(counts, int(masks), tile=tile)
 
 
-def _figure(methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN], what: str) -> dict[str, Any]:
+def _figure(methods: Sequence[MethodMap], results: Sequence[metric.SensitivityN], what: str) -> dict[str, Any]:
     style = curves.styles([method.key for method in methods])
     lines = tuple(
         curves.Curve(method.key, f"{escape(method.title)}  {fixed(result.mean, 2)}{_gaps(result)}", style[method.key],
@@ -123,7 +124,7 @@ def _gaps(result: metric.SensitivityN) -> str:
     return f" ({result.undefined} of {len(result.counts)} undefined)" if result.undefined else ""
 
 
-def _words(methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN], what: str) -> None:
+def _words(methods: Sequence[MethodMap], results: Sequence[metric.SensitivityN], what: str) -> None:
     """Name the methods whose mean may be chance, and explain the grey band."""
     random = next((result.mean for method, result in zip(methods, results, strict=True) if method.key == CHANCE), 0.0)
     lines = []
@@ -141,7 +142,7 @@ def _words(methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN],
         "are all equal there is no correlation: the line has a gap, and the mean leaves it out.")
 
 
-def table(methods: Sequence[ex.Method], results: Sequence[metric.SensitivityN]) -> bytes:
+def table(methods: Sequence[MethodMap], results: Sequence[metric.SensitivityN]) -> bytes:
     """The curves as CSV: n, and each map's correlation."""
     rows: list[list[Any]] = [["n", *(method.key for method in methods)]]
     rows += [[count, *(float(result.correlation[place]) for result in results)]

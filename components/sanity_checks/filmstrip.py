@@ -70,10 +70,10 @@ def _prediction(workspace: Workspace, top: int, probability: float) -> str:
 
 
 def _row(workspace: Workspace, row: StepRow, measure: str, display: Display) -> str:
-    title = escape(row.method.title)
+    title = escape(row.title)
     steps = row.by_change
     maps = [row.original.heatmap() if row.original else None, *(step.heatmap if step else None for step in steps)]
-    signed = row.original.signed if row.original else row.method.signed
+    signed = row.original.signed if row.original else row.entry.method.signed
     shown = iter(colour.prepare([(_small(heatmap), signed) for heatmap in maps if heatmap is not None], display))
     cells = [f'<div class="method">{curves.swatch(row.style)}{title}</div>']
     for heatmap, step, state in zip(maps, [None, *steps], [None, *row.states], strict=True):
@@ -117,7 +117,7 @@ def _thumbnail(seen: Image.Image, shown: colour.Shown, display: Display) -> Imag
 @st.fragment
 def compare_in_detail(workspace: Workspace, randomisation: Randomisation, rows: Sequence[StepRow], display: Display) -> None:
     """Two maps at full size with linked zoom: with trained weights, and after one change. Nothing here computes."""
-    ready = {row.method.title: (row, row.original) for row in rows if row.original and row.steps}
+    ready = {row.title: (row, row.original) for row in rows if row.original and row.steps}
     if not ready:
         return
     with st.container(key="closely", horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -131,7 +131,7 @@ def compare_in_detail(workspace: Workspace, randomisation: Randomisation, rows: 
                                      help="The stage whose map stands beside the map with trained weights.")
     step = row.steps[titles.index(title)]
     shown = colour.prepare([(original.heatmap(), original.signed), (step.heatmap, original.signed)], display)
-    short = row.method.short_title
+    short = row.entry.short_title
     what = "new weights down to:" if randomisation.mode == "cascading" else "new weights:"
     heatmaps.draw(workspace.input.seen, [
         heatmaps.Panel("What the network sees"),

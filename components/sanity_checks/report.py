@@ -12,6 +12,7 @@ import streamlit as st
 
 from components.drawing import colour, curves, display_controls, downloads
 from components.drawing.colour import Display
+from components.drawing.downloads import Answer
 from components.drawing.numbers import fixed
 from components.sanity_checks.randomisation import Randomisation
 from components.sanity_checks.step_rows import NAMES, StepRow, in_words
@@ -44,7 +45,7 @@ def verdicts(randomisation: Randomisation, rows: Sequence[StepRow]) -> None:
     """One line a method whose steps have all ended."""
     for row in rows:
         evidence.record_weights(row.question, row.steps, len(randomisation.changes), randomisation.mode, randomisation.how)
-    lines = [f'<dt>{curves.swatch(row.style)}{escape(row.method.title)}</dt>'
+    lines = [f'<dt>{curves.swatch(row.style)}{escape(row.title)}</dt>'
              f"<dd>{escape(row.reason or metric.verdict(row.steps, randomisation.mode))}</dd>" for row in rows if row.ended]
     if lines:
         with st.container(key="verdicts"):
@@ -61,7 +62,7 @@ def table(randomisation: Randomisation, rows: Sequence[StepRow]) -> None:
     for row in ready:
         values = (getattr(row.steps[0].distances, key) for key in NAMES)
         cells = "".join(f"<td>{'' if np.isnan(value) else fixed(value, 2)}</td>" for value in values)
-        body.append(f'<tr><td>{curves.swatch(row.style)}{escape(row.method.title)}</td>{cells}</tr>')
+        body.append(f'<tr><td>{curves.swatch(row.style)}{escape(row.title)}</td>{cells}</tr>')
     head = f"<tr><th>Similarity to the map with trained weights</th>{names}</tr>"
     with st.container(key="similarities"):
         st.html(f'<div class="wide"><table class="numbers">{head}{"".join(body)}</table></div>')
@@ -91,18 +92,24 @@ def numbers(rows: Sequence[StepRow]) -> bytes:
                 moved = step.predictions
                 values = [getattr(step.distances, key) for key in metric.SIMILARITIES] + [moved.probability_before, moved.probability,
                                                                                          moved.rank]
-                lines.append([row.method.key, number, step.title, *map(downloads.cell, values), moved.top_before, moved.top,
+                lines.append([row.key, number, step.title, *map(downloads.cell, values), moved.top_before, moved.top,
                               "; ".join(step.flags)])
     return downloads.csv_of(lines)
 
 
 def settings(workspace: Workspace, randomisation: Randomisation, rows: Sequence[StepRow], display: Display) -> bytes:
     """Everything that decides the numbers, as JSON."""
-    facts = downloads.settings(workspace, [(row.question, row.original) for row in rows if row.original], display)
+    answers = [Answer(row.question, row.original, row.entry.name) for row in rows if row.original]
+    facts = downloads.settings(workspace, answers, display)
     facts["weights"] = {"randomised": randomisation.mode, "drawn": randomisation.how, "seed": randomisation.seed, "stages": [
         {"title": change.title, "parameters": [name for stage in change.stages for name in stage.parameters]}
         for change in randomisation.changes]}
     return downloads.json_of(facts)
+
+
+def _broken(title: str) -> str:
+    """A title in lines that fit beside the maps of the figure."""
+    return title.replace(" \u00b7 ", "\n").replace(", ", ",\n") if "\u00b7" in title else title.replace(" ", "\n", 1)
 
 
 def figure(workspace: Workspace, randomisation: Randomisation, rows: Sequence[StepRow], display: Display) -> bytes:
@@ -118,7 +125,7 @@ def figure(workspace: Workspace, randomisation: Randomisation, rows: Sequence[St
         made.text((LEFT + place * (SIDE + GAP)) / width, 1 - 0.42 / height, f"{kind}\n{layers.rstrip(')')}", fontsize=6, va="center")
     for down, (row, original) in enumerate(ready):
         bottom = height - TOP - SIDE - down * line
-        made.text(0.08 / width, (bottom + SIDE / 2) / height, row.method.title.replace(" ", "\n", 1), fontsize=8, va="center")
+        made.text(0.08 / width, (bottom + SIDE / 2) / height, _broken(row.title), fontsize=8, va="center")
         steps = [(place, step) for place, step in enumerate(row.by_change, 1) if step]
         shown = colour.prepare([(heatmap, original.signed) for heatmap in (original.heatmap(), *(step.heatmap for _, step in steps))],
                                display)

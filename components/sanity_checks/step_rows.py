@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 import explainers as ex
-from components.compute import method_row
+from components.compute import method_row, naming
 from components.compute.method_row import MethodMap
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Pending, Ready, State, Task
@@ -33,13 +33,23 @@ NAMES = {"ssim": "SSIM", "rank": "Rank", "rank_absolute": "|Rank|", "hog": "HOG"
 
 @dataclass(frozen=True)
 class StepRow:
-    """One method: its map of the network with trained weights, if it is there, and the state of its step after every change."""
+    """One entry: its map of the network with trained weights, if it is there, and the state of its step after every change."""
 
-    method: ex.Method
+    entry: MethodMap
     question: ex.Question
     original: ex.Attribution | None
     style: Style
     states: tuple[State, ...]
+
+    @property
+    def key(self) -> str:
+        """The entry's key."""
+        return self.entry.key
+
+    @property
+    def title(self) -> str:
+        """The entry's title."""
+        return self.entry.title
 
     @property
     def by_change(self) -> tuple[metric.Step | None, ...]:
@@ -77,7 +87,7 @@ def original_maps(workspace: Workspace) -> list[MethodMap]:
         maps = row.run()
         for method_map in maps:
             if method_map.question and method_map.reason:
-                st.caption(f"{method_map.method.title} is left out: {method_map.reason}")
+                st.caption(f"{naming.in_markdown(method_map.title)} is left out: {method_map.reason}")
     usable = [method_map for method_map in maps if not method_map.reason]
     return usable or st.stop()
 
@@ -88,7 +98,7 @@ class StepRows:
     def __init__(self, maps: Sequence[MethodMap], randomisation: Randomisation) -> None:
         self.randomisation = randomisation
         self._maps = [(method_map, method_map.question) for method_map in maps if method_map.question]
-        self._styles = curves.styles([method_map.method.key for method_map in maps])
+        self._styles = curves.styles([method_map.key for method_map in maps])
         self.schedule = Schedule(PLACE, [self._task(method_map, question, change) for change in randomisation.changes
                                          for method_map, question in self._maps], in_order=True)
 
@@ -112,15 +122,15 @@ class StepRows:
             return step.run(partial(engine().explain, progress=progress), partial(engine().get_or_compute, progress=progress),
                             lambda: _changed_network(question.network.fingerprint, step.weights, step))
 
-        return Task(f"{change.title}, {method_map.method.title}", key_of(metric.STEP, *step.parts), cost, lookup, compute,
+        return Task(f"{change.title}, {method_map.title}", key_of(metric.STEP, *step.parts), cost, lookup, compute,
                     method_map.method.fits_statistics)
 
     @property
     def rows(self) -> list[StepRow]:
         """A row a method, with what is known now."""
         count = len(self._maps)
-        return [StepRow(method_map.method, question, method_map.attribution or engine().cached(question),
-                        self._styles[method_map.method.key], tuple(self.schedule.states[place::count]))
+        return [StepRow(method_map, question, method_map.attribution or engine().cached(question),
+                        self._styles[method_map.key], tuple(self.schedule.states[place::count]))
                 for place, (method_map, question) in enumerate(self._maps)]
 
     def offer(self) -> None:

@@ -34,7 +34,7 @@ def figure(randomisation: Randomisation, rows: Sequence[StepRow], measure: str) 
     changes = randomisation.changes
     first = 1 if alone else 0
     x = np.arange(first, len(changes) + 1)
-    traces = [_line(x, _from(1.0, row.similarity(measure), alone), row.method.title, row.style, "", alone)
+    traces = [_line(x, _from(1.0, row.similarity(measure), alone), row.title, row.style, "", alone)
               for row in rows]
     traces += _predictions(x, rows, alone)
     values = [value for trace in traces for value in trace["y"] if value is not None]

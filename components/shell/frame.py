@@ -35,8 +35,8 @@ def begin() -> None:
 
 
 @contextmanager
-def entered() -> Iterator[bool]:
-    """Around ``page.run()`` in app.py: draws the sidebar, and the page finds its workspace.
+def entered(page: str) -> Iterator[bool]:
+    """Around ``page.run()`` in app.py: draws the sidebar, and the page finds its workspace. page: its name in the address.
 
     Gives False where the page must not run, because the frame asks something first. Ends the script where the link needs what is
     not here.
@@ -47,7 +47,7 @@ def entered() -> Iterator[bool]:
         _greet(place)
     warm_start.finish()
     from components.sidebar import missing_view, session_file, sidebar  # bring torch: only now that the browser shows something
-    from components.state import used_keys
+    from components.state import entries, used_keys
 
     if session_file.is_waiting():
         place.empty()
@@ -61,6 +61,8 @@ def entered() -> Iterator[bool]:
     if isinstance(drawn, list):
         missing_view.draw(drawn)
         st.stop()
+    if drawn:
+        entries.keep_settings(page, drawn.methods)
     token = _workspace.set(drawn)
     try:
         with used_keys.recorded(drawn.network.fingerprint, drawn.picture.digest) if drawn else nullcontext():

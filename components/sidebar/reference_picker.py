@@ -10,7 +10,7 @@ import streamlit as st
 
 import explainers as ex
 from components.sidebar import pool_uploader, uploading
-from components.state import link, pool
+from components.state import entries, link, pool
 from components.state.last_result import last
 from components.state.link import Missing
 from explainers.data.reference import GENERATED, ReferenceSet, from_pictures, own_folder, shipped
@@ -24,11 +24,10 @@ KEPT = "reference_set"
 USUAL = "usual_reference"  # the option without uploads, for the network at hand
 
 
-def pick(network: ex.Classifier, methods: Sequence[str]) -> ReferenceSet | Missing | None:
-    """Draw the picker where one of ``methods`` needs a set. None stands for the network's own set, or copies of the picture; Missing
-    for uploaded pictures that the link names and this session does not have."""
-    declared = ex.methods()
-    if not any(declared[key].fits_statistics and not declared[key].lacks(network) for key in methods):
+def pick(network: ex.Classifier, chosen_entries: Sequence[str]) -> ReferenceSet | Missing | None:
+    """Draw the picker where the method of one of the entries needs a set. None stands for the network's own set, or copies of the
+    picture; Missing for uploaded pictures that the link names and this session does not have."""
+    if not any(method.fits_statistics and not method.lacks(network) for method in map(entries.method_of, chosen_entries)):
         _put([])
         return None
     usual = _usual(network)

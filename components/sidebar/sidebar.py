@@ -6,6 +6,7 @@ import streamlit as st
 
 import explainers as ex
 from components.sidebar import cached_maps, copy_link, network_picker, picture_picker, picture_view, reference_picker, session_file
+from components.state import entries
 from components.state.link import Missing
 from components.state.model_input import ModelInput, Picture, model_input
 from components.state.workspace import LARGEST_SEED, Workspace, class_labels
@@ -86,7 +87,7 @@ def _target(network: ex.Classifier | None, shown: ModelInput | None) -> ex.Targe
 
 
 def _methods(network: ex.Classifier | None) -> tuple[str, ...]:
-    """The chosen methods in the order of the registry, the controls behind them."""
+    """The chosen methods in the order of their choice, each with its copies behind it, and last the controls."""
     declared = ex.methods()
     offered = [key for key, method in declared.items() if not method.is_control]
     chosen = st.multiselect(
@@ -101,4 +102,4 @@ def _methods(network: ex.Classifier | None) -> tuple[str, ...]:
         "Add controls", key="controls", bind="query-params",
         help="Maps that know nothing of the network: random noise, a blob in the centre, the picture's edges. "
              "A method should look different from them.")
-    return (*chosen, *(key for key in declared if controls and declared[key].is_control))
+    return (*entries.with_copies(chosen), *(key for key in declared if controls and declared[key].is_control))

@@ -20,7 +20,8 @@ LARGEST_SEED = 2**31 - 1
 class Workspace:
     """A network, a picture, a target and the chosen methods.
 
-    methods: their keys, the controls last. reference: the images chosen for methods that fit statistics; None for the network's own.
+    methods: the keys of the entries (see ``entries``), copies of a method among them, the controls last. reference: the images chosen
+    for methods that fit statistics; None for the network's own.
     """
 
     network: ex.Classifier

@@ -13,7 +13,8 @@ __all__ = ["Sample", "mismatch", "samples"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
 # what a network was trained on -> in words, and what a picture is -> in words
-LEARNED = {"scenes": "drawn scenes of 16 icons", "digits": "drawn digits", "photographs": "ImageNet's photographs"}
+LEARNED = {"scenes": "drawn scenes of 16 icons", "digits": "drawn digits", "photographs": "ImageNet's photographs",
+           "cifar10": "CIFAR-10's photographs"}
 SHOWN = {"scenes": "a drawn scene", "digits": "a drawn digit", "photographs": "a photograph", "": "a picture of yours"}
 
 
@@ -39,7 +40,10 @@ def mismatch(network_training_data: str, picture_kind: str) -> str:
     ``network_training_data``: ``Classifier.training_data``. ``picture_kind``: ``Sample.kind``, or empty for a picture of the
     user's, which is taken for a photograph.
     """
+    kind = picture_kind or "photographs"
+    if (network_training_data, kind) == ("cifar10", "photographs"):
+        return "This network knows only the ten classes of CIFAR-10; of a photograph of something else its answer says little."
     learned, shown = LEARNED.get(network_training_data), SHOWN.get(picture_kind)
-    if learned is None or shown is None or (picture_kind or "photographs") == network_training_data:
+    if learned is None or shown is None or kind == network_training_data:
         return ""
     return f"This network was trained on {learned}; {shown} is outside what it knows, so its answer says little."

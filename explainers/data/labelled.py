@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from explainers.data import scenes
+from explainers.data import digits, scenes
 from explainers.data.reference import ReferenceSet
 from explainers.errors import ExplainerError
 from explainers.keys import array_digest
@@ -56,7 +56,8 @@ class LabelledInputs:
     """The subject of a metric over a labelled set: a network, and images with labels, which are loaded when they are needed.
 
     set_id: stands for images and labels in cache keys. load: ``load(progress)`` returns the images (N, C, H, W), preprocessed for
-    ``network``, and the labels (N,). reference_set: the images that the judged method fits its statistics on.
+    ``network``, and the labels (N,). reference_set: the images that the judged method fits its statistics on. reader: another network
+    that reads what a metric makes of the images.
     """
 
     network: Classifier
@@ -65,22 +66,24 @@ class LabelledInputs:
     load: Callable[[Progress | None], tuple[Tensor, Tensor]]
     seed: int = 0
     reference_set: ReferenceSet | None = None
+    reader: Classifier | None = None
 
     @classmethod
     def given(cls, network: Classifier, images: Tensor, labels: Tensor, seed: int = 0,
-              reference_set: ReferenceSet | None = None) -> LabelledInputs:
+              reference_set: ReferenceSet | None = None, reader: Classifier | None = None) -> LabelledInputs:
         """From preprocessed images (N, C, H, W) and labels (N,). Raises ExplainerError if there are none or their numbers differ."""
         if len(images) == 0 or tuple(labels.shape) != (len(images),):
             raise ExplainerError(f"Every image needs one label: {len(images)} images came with labels of shape "
                                  f"{tuple(labels.shape)}.")
         set_id = f"{array_digest(images)} {array_digest(labels)}"
-        return cls(network, set_id, len(images), lambda progress: (images, labels), seed, reference_set)
+        return cls(network, set_id, len(images), lambda progress: (images, labels), seed, reference_set, reader)
 
     @property
     def identity(self) -> str:
-        """Everything that decides a result on this subject: the network, the images and labels, the seed and the reference set."""
+        """Everything that decides a result on this subject: the networks, the images and labels, the seed and the reference set."""
         reference_id = self.reference_set.identity if self.reference_set else ""
-        return f"{self.network.identity} {self.set_id} {self.seed} {reference_id}"
+        reader_id = f" read by {self.reader.identity}" if self.reader else ""
+        return f"{self.network.identity} {self.set_id} {self.seed} {reference_id}{reader_id}"
 
 
 def scenes_set(n: int, seed: int = 0, progress: Progress | None = None) -> LabelledSet:
@@ -94,6 +97,12 @@ def scenes_set(n: int, seed: int = 0, progress: Progress | None = None) -> Label
         pixels[i], labels[i] = scene.image.transpose(2, 0, 1), scene.labels[0]
         report(progress, i + 1, n)
     return LabelledSet(f"{n} fresh scenes", f"scenes {n} {SCENES_SEED + seed}", torch.from_numpy(pixels), torch.from_numpy(labels))
+
+
+def digits_set(n: int, seed: int = 0) -> LabelledSet:
+    """n generated digits, 28 pixels a side. The first k are those of a set of k."""
+    pixels, labels = digits.draw_batch(n, SCENES_SEED + seed)
+    return LabelledSet(f"{n} fresh digits", f"digits {n} {SCENES_SEED + seed}", pixels, labels)
 
 
 def pictures_set(network: Classifier, named: Iterable[tuple[str, Image.Image]]) -> LabelledSet:

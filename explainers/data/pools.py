@@ -1,4 +1,7 @@
-"""Large sets of generated images: those that the embedded networks are trained on, and those that their accuracy is measured on."""
+"""Large sets of images: those that the embedded networks are trained on, and those that their accuracy is measured on.
+
+Scenes and digits are generated; CIFAR-10 is read from a folder that a person gives.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explainers.data import digits, scenes
+from explainers.data import cifar10, digits, scenes
+from explainers.errors import ExplainerError
 from explainers.networks.embedded import EmbeddedNetwork
 
 _SIZE = 128
 
 
-def training_draws(network: EmbeddedNetwork, n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tensor]:
-    """n images for training, uint8 (n, C, H, W), and labels, int64 (n,). folder: where scenes are kept (see ``scene_pool``)."""
+def training_draws(network: EmbeddedNetwork, n: int, seed: int, folder: Path | None,
+                   cifar: Path | None = None) -> tuple[np.ndarray, Tensor]:
+    """n images for training, uint8 (n, C, H, W), and labels, int64 (n,).
+
+    folder: where scenes and decoded pictures are kept for the next training. cifar: the folder with CIFAR-10's ``train.npz``, of
+    which all pictures are taken.
+    """
+    if network.training_data == "cifar10":
+        return cifar10.read_once(_file(cifar, "train.npz"), folder)
     if network.training_data == "digits":
         images, labels = digits.draw_batch(n, seed)
         return images.numpy(), labels
     return scene_pool(n, seed, folder)
 
 
-def held_out(network: EmbeddedNetwork, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n images for measuring accuracy, uint8 (n, C, H, W), and labels, int64 (n,)."""
+def held_out(network: EmbeddedNetwork, n: int, seed: int, cifar: Path | None = None) -> tuple[Tensor, Tensor]:
+    """n images for measuring accuracy, uint8 (n, C, H, W), and labels, int64 (n,).
+
+    Scenes and digits are generated; of CIFAR-10 they are the first of ``test.npz`` in the folder ``cifar``.
+    """
+    if network.training_data == "cifar10":
+        images, labels = cifar10.read(_file(cifar, "test.npz"), n)
+        return torch.from_numpy(images), labels
     return (scenes if network.training_data == "scenes" else digits).draw_batch(n, seed)
+
+
+def _file(folder: Path | None, name: str) -> Path:
+    if folder is None or not (folder / name).is_file():
+        raise ExplainerError(f"CIFAR-10 does not come with the package: name a folder that holds its {name}.")
+    return folder / name
 
 
 def scene_pool(n: int, seed: int, folder: Path | None) -> tuple[np.ndarray, Tensor]:

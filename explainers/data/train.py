@@ -1,11 +1,11 @@
 """Train one of the embedded networks, or write the sample pictures: ``python -m explainers.data.train NAME``.
 
-Everything is drawn from seeds: the training images, the initial weights, the order and the augmentation. A record is written
-beside the weights: how they were made, and their accuracy on images that were not used in training, measured with the weights
-that are read back from the file.
+Everything is drawn from seeds: the training images (but CIFAR-10's, which are read from a folder that ``--cifar10`` names), the
+initial weights, the order and the augmentation. A record is written beside the weights: how they were made, and their accuracy on
+images that were not used in training, measured with the weights that are read back from the file.
 
 Two changes speed up training on a CPU and are undone in the result. Max-pooling commutes with increasing functions, so each pool
-is moved before the normalisation and ReLU that precede it. The VGG with biases is trained with batch norm, whose running
+is moved before the normalisation and ReLU that precede it. Pooled networks without norms are trained with batch norm, whose running
 statistics are folded into the weights and biases at the end.
 """
 
@@ -28,31 +28,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explainers.data import pools
-from explainers.networks.embedded import EMBEDDED, SCALE, WEIGHTS, EmbeddedNetwork, NIBBatchNorm2d, load_weights
+from explainers.networks.embedded import EMBEDDED, WEIGHTS, EmbeddedNetwork, NIBBatchNorm2d, load_weights
+from explainers.networks.weight_files import packed
 
 TRAIN_SEED, HELD_OUT_SEED = 1, 2
 HELD_OUT_DRAWS = 2000
-_INT8_FROM = 500_000  # a matrix with at least this many weights is stored as int8
+CIFAR_TEST = 10_000  # all of its test pictures
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained; ``draws`` is the number of training images."""
+    """How one network is trained; ``draws`` is the number of training images, ``rate`` the highest learning rate."""
 
     draws: int
     epochs: int
     batch: int
     rate: float
     decay: float
+    smoothing: float = 0.05  # label smoothing: this fraction of the target is spread over all classes
 
 
 RECIPES = {
     "scenes_vgg": Recipe(20480, 8, 64, 3e-3, 0.05),
     "scenes_resnet": Recipe(20480, 8, 64, 4e-3, 0.05),
     "scenes_nib_vgg": Recipe(20480, 6, 64, 3e-3, 0.05),
-    "digits_mlp": Recipe(60000, 14, 128, 1e-3, 0.02),
+    "digits_mlp": Recipe(120000, 8, 128, 1e-3, 0.3, smoothing=0.0),
     "digits_cnn": Recipe(60000, 4, 128, 1e-3, 0.02),
 }
+CIFAR_RECIPE = Recipe(50000, 5, 128, 8e-3, 0.02, smoothing=0.0)
 
 
 def main() -> None:
@@ -71,9 +74,10 @@ def main() -> None:
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one network, write its weights, and return its record."""
-    network, recipe = EMBEDDED[arguments.name], RECIPES[arguments.name]
+    network = EMBEDDED[arguments.name]
+    recipe = CIFAR_RECIPE if network.training_data == "cifar10" else RECIPES[network.name]
     torch.manual_seed(arguments.seed)  # initialisation and dropout use the global generator
-    draws, labels = pools.training_draws(network, recipe.draws, TRAIN_SEED, arguments.pool)
+    draws, labels = pools.training_draws(network, recipe.draws, TRAIN_SEED, arguments.pool, arguments.cifar10)
     module = network.build()
     twin = training_twin(module)
     started = time.perf_counter()
@@ -84,7 +88,6 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
     save_file(packed(module.state_dict()), arguments.out / f"{network.name}.safetensors")
 
     module.load_state_dict(load_weights(network.name, arguments.out))
-    held_out = pools.held_out(network, HELD_OUT_DRAWS, HELD_OUT_SEED)
     record = {
         "name": network.name,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -93,13 +96,20 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in module.parameters()),
         "epochs": recipe.epochs,
         "training_draws": recipe.draws,
-        "training_draws_seed": TRAIN_SEED,
         "training_seconds": round(seconds),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if network.training_data == "cifar10":
+        record["command"] += " --cifar10 FOLDER"
+        held_out = pools.held_out(network, CIFAR_TEST, HELD_OUT_SEED, arguments.cifar10)
+        return record | {"cifar10_test_accuracy": accuracy(module, network, *held_out)}
+    held_out = pools.held_out(network, HELD_OUT_DRAWS, HELD_OUT_SEED)
+    record |= {
+        "training_draws_seed": TRAIN_SEED,
         "held_out_accuracy": accuracy(module, network, *held_out),
         "held_out_draws": HELD_OUT_DRAWS,
         "held_out_seed": HELD_OUT_SEED,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
     }
     if arguments.mnist is not None:
         with np.load(arguments.mnist) as file:
@@ -136,7 +146,7 @@ def training_twin(module: nn.Module) -> nn.Module:
         return module
     if not isinstance(module, nn.Sequential) or not any(isinstance(m, nn.MaxPool2d) for m in module):
         return module
-    normalised = any(isinstance(m, NIBBatchNorm2d) for m in module)
+    normalised = any(isinstance(m, (nn.BatchNorm2d, NIBBatchNorm2d)) for m in module)
     layers: list[nn.Module] = []
     for layer in module:
         layers.append(layer)
@@ -159,17 +169,18 @@ def _pools_first(layers: nn.Sequential) -> nn.Sequential:
 
 @torch.no_grad()
 def fold_batch_norms(module: nn.Module, twin: nn.Module) -> None:
-    """Undo ``training_twin`` after training: its batch norms are folded into the weights and biases of the convolutions."""
+    """Undo ``training_twin`` after training: batch norms that it added are folded into the weights and biases of the convolutions."""
     if twin is module:
         stem = getattr(module, "stem", None)
         if isinstance(stem, nn.Sequential):
             module.stem = _pools_last(stem)
         return
+    own = set(module.children())
     convolution: nn.Conv2d | None = None
     for layer in twin.children():
         if isinstance(layer, nn.Conv2d):
             convolution = layer
-        elif isinstance(layer, nn.BatchNorm2d) and convolution is not None:
+        elif isinstance(layer, nn.BatchNorm2d) and layer not in own and convolution is not None:
             assert convolution.bias is not None and layer.running_mean is not None and layer.running_var is not None
             scale = layer.weight * torch.rsqrt(layer.running_var + layer.eps)
             convolution.weight *= scale[:, None, None, None]
@@ -185,13 +196,13 @@ def _fit(module: nn.Module, network: EmbeddedNetwork, recipe: Recipe, draws: np.
     steps = recipe.epochs * (recipe.draws // recipe.batch)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps, pct_start=0.2)
-    augment = _vary_scenes if network.training_data == "scenes" else _vary_nothing
+    augment = {"scenes": _vary_scenes, "cifar10": _crop_and_mirror}.get(network.training_data, _vary_nothing)
     scales = [m.weight for m in module.modules() if isinstance(m, (nn.BatchNorm2d, NIBBatchNorm2d))]
     module.train()
     started, loss_sum, right, seen = time.perf_counter(), 0.0, 0, 0
     for step, (images, classes) in enumerate(_batches(draws, labels, recipe, augment, seed), 1):
         logits = module(normalise(images, network).contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits, classes, label_smoothing=0.05)
+        loss = F.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -235,19 +246,15 @@ def _vary_scenes(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.roll(images, (down, right), (2, 3))
 
 
-def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A compact state dict: float16, large matrices as int8 with one scale for each row. ``load_weights`` unpacks it."""
-    small: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        if value.dim() == 2 and value.numel() >= _INT8_FROM:
-            scale = value.abs().amax(1).clamp(min=1e-12) / 127
-            small[key] = (value / scale[:, None]).round().to(torch.int8)
-            small[key + SCALE] = scale
-        else:
-            small[key] = value.half().contiguous()
-    return small
+def _crop_and_mirror(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture is mirrored with probability one half and shifted by up to 4 pixels, with black where it was moved away from."""
+    count, _, height, width = images.shape
+    padded = F.pad(images, (4, 4, 4, 4)).permute(0, 2, 3, 1)
+    down, right = torch.randint(0, 9, (2, count, 1), generator=generator)
+    rows, columns = down + torch.arange(height), right + torch.arange(width)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _arguments() -> argparse.Namespace:
@@ -256,7 +263,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="for initial weights, order and augmentation")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where weights and record go")
     parser.add_argument("--mnist", type=Path, help="an .npz of MNIST's test images and labels, for digit networks")
-    parser.add_argument("--pool", type=Path, help="a folder to keep the training scenes in, for the next training")
+    parser.add_argument("--cifar10", type=Path, help="a folder with CIFAR-10's train.npz and test.npz, for the networks of CIFAR-10")
+    parser.add_argument("--pool", type=Path, help="a folder to keep training scenes or decoded pictures in, for the next training")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     return parser.parse_args()
 

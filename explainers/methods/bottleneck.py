@@ -74,7 +74,7 @@ class Mask:
         """The mask l = L (1 - G) / (1 - G L) of proposition 3: what this mask keeps beyond what the prior keeps anyway."""
         if prior is None:
             return self
-        whole = prior.noise + prior.keep * self.noise  # 1 - G L
+        whole = (prior.noise + prior.keep * self.noise).clamp(min=_TINY)  # 1 - G L; 0 where both masks are exactly 1
         return Mask(self.keep * prior.noise / whole, self.noise / whole)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from explainers.context import Context
 from explainers.contract import Citation, Method, RawMap
-from explainers.methods.guided import GUIDED
+from explainers.methods.guided import GUIDED, TIMES_INPUT_HELP
 from explainers.networks.classifier import Classifier
 from explainers.parameters import choice, layer, switch
 from explainers.passes import Passes
@@ -57,18 +57,20 @@ def grad_cam(network: Classifier, x: Tensor, target: Target, params: Params, con
 
 @dataclass(frozen=True)
 class GuidedParams:
-    """The layer, and how its map is upsampled before it is multiplied with guided backpropagation."""
+    """The layer, how its map is upsampled before it is multiplied with guided backpropagation, and whether the image is a factor."""
 
     layer: str = layer(label="Layer", help=_LAYER_HELP)
     upsampling: str = choice("nearest", "nearest", "bilinear", label="Upsampling", help=(
         "How the class activation map is upsampled: nearest keeps its cells visible, bilinear blends them."))
+    times_input: bool = switch(False, label="Times input", help=TIMES_INPUT_HELP)
 
 
 def guided_grad_cam(network: Classifier, x: Tensor, target: Target, params: GuidedParams, context: Context) -> RawMap:
     cam = class_activation(network, x, target, params.layer)[None]
     options = {"align_corners": False} if params.upsampling == "bilinear" else {}
     enlarged = F.interpolate(cam, size=x.shape[-2:], mode=params.upsampling, **options)[0]
-    return RawMap(network.gradient(x, target, GUIDED)[0] * enlarged)
+    native = network.gradient(x, target, GUIDED)[0] * enlarged
+    return RawMap(native * x[0] if params.times_input else native)
 
 
 _SELVARAJU = Citation("Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra", "Grad-CAM: visual explanations from deep networks via "

@@ -49,12 +49,15 @@ GUIDED: Mapping[str, Rule] = {"relu": _guided, "relu6": _guided}
 DECONVNET: Mapping[str, Rule] = {"relu": _deconvnet, "relu6": _deconvnet}
 
 
+TIMES_INPUT_HELP = (
+    "Multiply by the image, as the DMBP paper does in its tables. Where a pixel is darker than the mean colour, the sign flips.")
+
+
 @dataclass(frozen=True)
 class Params:
     """How the gradient becomes a map."""
 
-    times_input: bool = switch(False, label="Times input", help=(
-        "Multiply by the image, as the DMBP paper does in its tables. Where a pixel is darker than the mean colour, the sign flips."))
+    times_input: bool = switch(False, label="Times input", help=TIMES_INPUT_HELP)
 
 
 def _attribute_with(rules: Mapping[str, Rule]) -> Callable[..., RawMap]:

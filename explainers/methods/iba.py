@@ -1,8 +1,8 @@
 r"""IBA: how many bits about each place of a feature map the network needs to recognise the class.
 
 The features R of one layer are replaced by noise, element by element, as far as the class survives (see ``bottleneck``). The
-noise has each element's own mean and deviation over the reference set, so it says about the element only what holds for any
-image. The map is the information that still passes, summed over the channels k:
+noise has each element's own mean and deviation over the other images of the reference set (see ``feature_statistics``), so it says
+about the element only what holds for any image. The map is the information that still passes, summed over the channels k:
 
     A_u = sum_k KL_ku / ln 2 bits, times (h w) / (H W).
 
@@ -25,7 +25,7 @@ When it misleads: see ``limits`` below. The noise also treats elements as indepe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -38,6 +38,8 @@ from explainers.contract import AuxiliaryOutput, Citation, Method, RawMap
 from explainers.data.reference import ReferenceSet
 from explainers.errors import ExplainerError
 from explainers.methods.bottleneck import Descent, MaskOptimum, Signal, device_generator, optimise_mask
+from explainers.methods.feature_statistics import FeatureStatistics, fit_key, statistics_without
+from explainers.methods.feature_statistics import statistics as statistics
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Graph
 from explainers.parameters import integer, layer, real
@@ -60,6 +62,9 @@ BETA = real(10.0, low=0.0, high=1000.0, step=1.0, label="Beta", help=(
 COPIES = integer(10, low=1, high=100, label="Noisy copies", help="Draws of the noise that each step averages over.")
 IMAGES = integer(1000, low=2, high=10000, label="Reference images", help=(
     "How many images of the reference set the noise is fitted on, once. If the set is smaller, all of it."))
+REFERENCE_IMAGES = AuxiliaryOutput("reference_images", "Reference images", "number", (
+    "How many images the noise was fitted on. The explained picture is left out where it is in the reference set, but not where the "
+    "set's statistics come without its pictures."))
 
 
 @dataclass(frozen=True)
@@ -115,38 +120,10 @@ def bottleneck_layer(network: Classifier, name: str) -> str:
     return min(narrow, key=lambda node: (sizes[node][0], distance[node], -order.index(node))) if narrow else nearest
 
 
-def statistics(network: Classifier, node: str, images: int, context: Context) -> Mapping[str, Any]:
-    """Each element's mean, deviation (over n - 1) and fraction of images where it is not 0, over the reference set, in float64."""
-    reference = context.reference
-    count = reference.count(images)
-
-    @torch.no_grad()
-    def moments(a: int, b: int) -> tuple[Tensor, Tensor, Tensor]:
-        values = network.walk(reference.draw(a, b).to(network.device), stop=node).cpu().double()
-        mean = values.mean(0)
-        return mean, (values - mean).square().sum(0), (values != 0).double().sum(0)
-
-    def compute() -> dict[str, Tensor]:
-        mean, squares, active = (torch.zeros((), dtype=torch.float64) for _ in range(3))
-        for start, stop, (batch_mean, batch_squares, batch_active) in context.batches(count, moments):
-            step = batch_mean - mean
-            squares = squares + batch_squares + step.square() * (start * (stop - start) / stop)
-            mean = mean + step * ((stop - start) / stop)
-            active = active + batch_active
-        return {"mean": mean.float(), "deviation": (squares / (count - 1)).sqrt().float(), "active": (active / count).float()}
-
-    return context.fit(_fit_key(node, count), compute)
-
-
-def _fit_key(node: str, count: int) -> tuple[str, str, int]:
-    """The key of the statistics of a node over so many reference images."""
-    return "iba", node, count
-
-
 def fit_of(layer: str, images: int, network: Classifier, reference: ReferenceSet) -> tuple[Sequence[tuple[Any, ...]], Passes]:
     """The key of the statistics, and their passes: of each image through the part of the network below the layer."""
     node, count = bottleneck_layer(network, layer), reference.count(images)
-    return (_fit_key(node, count),), Passes(forward=count * network.cost_fraction(None, node))
+    return (fit_key(node, count),), Passes(forward=count * network.cost_fraction(None, node))
 
 
 def fit_work(layer: str, images: int, network: Classifier, context: Context) -> Passes:
@@ -160,14 +137,22 @@ def stages(work: Sequence[Passes]) -> tuple[int, ...]:
     return tuple(accumulate(round(100 * (passes.forward + passes.backward)) + 1 for passes in work))
 
 
-def feature_signal(network: Classifier, x: Tensor, node: str, images: int, context: Context) -> Signal:
-    """The image's features at ``node``, with the noise fitted on the reference set."""
-    fitted = {name: value.to(x.device)[None] for name, value in statistics(network, node, images, context).items()}
+def feature_signal(network: Classifier, x: Tensor, node: str, images: int, context: Context) -> tuple[Signal, FeatureStatistics]:
+    """The image's features at ``node``, with the noise fitted on the reference set, and what it was fitted on."""
     with torch.no_grad():
         value = network.walk(x, stop=node)
+    fitted = statistics_without(network, x, value, node, images, context)
+    mean, deviation, often = (each.to(x.device)[None] for each in (fitted.mean, fitted.deviation, fitted.active))
     rectified = is_rectified(network.walkable, node)
-    active = (fitted["active"] > LEAST_ACTIVE).to(x.dtype) if rectified else None
-    return Signal(value, fitted["mean"], fitted["deviation"].clamp(min=LEAST_DEVIATION), active, rectified, node)
+    active = (often > LEAST_ACTIVE).to(x.dtype) if rectified else None
+    return Signal(value, mean, deviation.clamp(min=LEAST_DEVIATION), active, rectified, node), fitted
+
+
+def flags_of(fitted: FeatureStatistics) -> tuple[str, ...]:
+    """A warning where the noise knows the explained image."""
+    if not fitted.unavoidable:
+        return ()
+    return ("the noise was fitted on the explained picture too, because the reference set has too few others",)
 
 
 def bits_a_pixel(nats: Tensor, size: tuple[int, int]) -> Tensor:
@@ -189,17 +174,18 @@ def bottleneck_extras(optimum: MaskOptimum) -> dict[str, Any]:
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
     node, size = bottleneck_layer(network, params.layer), size_of(x)
     fit_end, end = stages([fit_work(params.layer, params.images, network, context), passes_on(params, network)])
-    signal = feature_signal(network, x, node, params.images, context.part(0, fit_end, end))
+    signal, fitted = feature_signal(network, x, node, params.images, context.part(0, fit_end, end))
     context.progress(fit_end, end)
     optimum = optimise_mask(network, signal, target, params.descent, context.part(fit_end, end, end),
                             device_generator(network, context, 0), preview=lambda optimum: preview(optimum, size))
     return RawMap(bits_a_pixel(optimum.nats, size), extras={
-        "layer": node, "kept": optimum.mask.keep.mean(1).cpu(), **bottleneck_extras(optimum)})
+        "layer": node, "kept": optimum.mask.keep.mean(1).cpu(), "reference_images": fitted.images, **bottleneck_extras(optimum)},
+        flags=flags_of(fitted))
 
 
 METHOD = Method(
     title="Information Bottleneck (IBA)", short="IBA", family="activation", attribute=attribute, params=Params, passes=passes,
-    previews=True, cheap={"images": 16}, version=2,
+    previews=True, cheap={"images": 16}, version=3,
     passes_on=passes_on, needs=(GRAPH, FEATURE_MAPS, REFERENCE_SET), signed=False, draft={"images": 100},
     fit=lambda params, network, target, reference: fit_of(params.layer, params.images, network, reference),
     citation=Citation("Schulz, Sixt, Tombari, Landgraf", "Restricting the flow: information bottlenecks for attribution",
@@ -214,6 +200,7 @@ METHOD = Method(
         AuxiliaryOutput("bits", "Capacity", "number", "The information that passes the layer, summed over all of its elements.",
                         unit="bits"),
         AuxiliaryOutput("layer", "Layer", "text", "The layer whose features are mixed with noise."),
+        REFERENCE_IMAGES,
         AuxiliaryOutput("kept", "Mask", "fraction", "The mask, averaged over channels: 1 keeps the feature, 0 replaces it by noise."),
         AuxiliaryOutput("evidence", "Cross-entropy", "trace", "\u2212log p of the class behind the bottleneck, before each step.",
                         unit="nats"),

@@ -12,10 +12,12 @@ contains enough, but it may contain more than what counts: the image itself scor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,9 +37,13 @@ from explainers.target import Target
 _NO_LOGIT = 1e-6  # an image whose logit is smaller than this has no percentage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PercentageChange:
-    """The mean over the classes of the mean, or median, over a class's images; 0.1 is 10 %."""
+    """The mean over the classes of the mean, or median, over a class's images; 0.1 is 10 %.
+
+    error, positive_error: the standard errors of ``mean`` and ``positive`` over the classes; NaN for a single class.
+    before, after: the logits (N,) of all images and of their source signals, float32. labels: the images' classes (N,), int64.
+    """
 
     mean: float
     positive: float
@@ -45,6 +51,11 @@ class PercentageChange:
     positive_median: float
     images: int
     skipped: int  # images whose logit is zero
+    error: float
+    positive_error: float
+    before: np.ndarray
+    after: np.ndarray
+    labels: np.ndarray
 
 
 def percentage_change(before: Tensor, after: Tensor, labels: Tensor) -> PercentageChange:
@@ -55,19 +66,22 @@ def percentage_change(before: Tensor, after: Tensor, labels: Tensor) -> Percenta
     counts = before.abs() > _NO_LOGIT
     if not counts.any():
         raise ExplainerError("There is no image with a logit other than zero, so there is no percentage change.")
-    before, after, labels = before[counts].double(), after[counts].double(), labels[counts]
-    change = (before - after) / before.abs()
-    classes = [change[labels == label] for label in labels.unique()]
-
-    def over_classes(values: list[Tensor]) -> float:
-        return torch.stack(values).mean().item()
-
+    change = ((before - after).double() / before.abs().double())[counts]
+    classes = [change[labels[counts] == label] for label in labels[counts].unique()]
+    means = torch.stack([c.abs().mean() for c in classes])
+    positive_means = torch.stack([c.clamp(min=0).mean() for c in classes])
     return PercentageChange(
-        mean=over_classes([c.abs().mean() for c in classes]),
-        positive=over_classes([c.clamp(min=0).mean() for c in classes]),
-        median=over_classes([c.abs().quantile(0.5) for c in classes]),
-        positive_median=over_classes([c.clamp(min=0).quantile(0.5) for c in classes]),
-        images=len(before), skipped=int((~counts).sum()))
+        mean=means.mean().item(), positive=positive_means.mean().item(),
+        median=torch.stack([c.abs().quantile(0.5) for c in classes]).mean().item(),
+        positive_median=torch.stack([c.clamp(min=0).quantile(0.5) for c in classes]).mean().item(),
+        images=len(change), skipped=int((~counts).sum()),
+        error=_standard_error(means), positive_error=_standard_error(positive_means),
+        before=before.float().numpy(), after=after.float().numpy(), labels=labels.numpy())
+
+
+def _standard_error(means: Tensor) -> float:
+    """Of the mean of these values (C,); NaN where there is only one."""
+    return (means.std() / len(means) ** 0.5).item() if len(means) > 1 else math.nan
 
 
 def measure(network: Classifier, images: Tensor, labels: Tensor, reference: ReferenceSet, /, seed: int = 0,
@@ -109,7 +123,7 @@ def _evaluate_one(labelled: LabelledInputs, params: Params, context: Context) ->
 
 
 METRIC = Metric(
-    title="Average percentage change", judges="labelled set", evaluate=evaluate, passes=passes_of_sets, params=Params, version=2,
+    title="Average percentage change", judges="labelled set", evaluate=evaluate, passes=passes_of_sets, params=Params, version=3,
     cheap={"images": 40},
     scores=(Score("mean", "APC", "lower", lambda change: change.mean),
             Score("positive", "APC+", "lower", lambda change: change.positive)),

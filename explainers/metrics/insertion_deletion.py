@@ -87,10 +87,35 @@ class InsertionDeletion:
         """Insertion minus deletion AUC: higher is better."""
         return self.insertion_auc - self.deletion_auc
 
+    @property
+    def lost_at(self) -> float | None:
+        """The first fraction of removed cells at which the target is not the most probable class; None if it always is.
+
+        0 where it is not the first choice in the whole picture. The target of a contrast is lost where the difference is not positive.
+        """
+        return _first(self.fractions, ~self._leads(self.deletion, self.deletion_top))
+
+    @property
+    def regained_at(self) -> float | None:
+        """The first fraction of shown cells at which the target is the most probable class; None if it never is.
+
+        0 where the baseline alone already gives that class. A contrast's is regained where the difference is positive.
+        """
+        return _first(self.fractions, self._leads(self.insertion, self.insertion_top))
+
+    def _leads(self, curve: np.ndarray, top: Top) -> np.ndarray:
+        """(points,) bool: where the target is the most probable class, or the first of a contrast is ahead of the second."""
+        return curve > 0 if self.target.contrast is not None else top.classes[:, 0] == self.target.first
+
 
 def auc(values: np.ndarray, fractions: np.ndarray) -> float:
     """The area under a curve by the trapezoidal rule; the last step may be shorter than the others."""
     return float(np.trapezoid(values, fractions))
+
+
+def _first(fractions: np.ndarray, where: np.ndarray) -> float | None:
+    """The first of the fractions where the condition holds; None where it holds nowhere."""
+    return float(fractions[where.argmax()]) if where.any() else None
 
 
 def measure(network: Classifier, x: Tensor, attribution: Map | Sequence[Map], *, target: Target | PlainTarget | None = None,
@@ -309,6 +334,11 @@ def _result(answers: Answers, params: Params, curves: Sequence[Curve], places: S
         params.protocol, answers.target, params.cells_a_step(shape), shape, params.passes([shape]), cim)
 
 
+def _or_all(fraction: float | None) -> float:
+    """A fraction as a score: 1 where the class is never lost, or never regained, so that averages over pictures are defined."""
+    return 1.0 if fraction is None else fraction
+
+
 METRIC = Metric(
     title="Insertion and deletion",
     judges="map", evaluate=evaluate, passes=passes_of_questions, params=Params, version=2, cheap={"step": 200},
@@ -316,7 +346,9 @@ METRIC = Metric(
                       "section 4.1"),
     scores=(Score("insertion_auc", "Insertion AUC", "higher", lambda curves: curves.insertion_auc),
             Score("deletion_auc", "Deletion AUC", "lower", lambda curves: curves.deletion_auc),
-            Score("difference", "Difference", "higher", lambda curves: curves.difference)),
+            Score("difference", "Difference", "higher", lambda curves: curves.difference),
+            Score("lost_at", "Class lost at", "lower", lambda curves: _or_all(curves.lost_at)),
+            Score("regained_at", "Class regained at", "lower", lambda curves: _or_all(curves.regained_at))),
     idea="Show the network a picture that is built up, or taken away, in the order of the map, and watch the class's probability. "
          "A faithful map lets it rise early when pixels are inserted, and fall early when they are deleted.",
     equation=r"\mathrm{AUC} = \int_0^1 p_c\big(m_t \odot x + (1 - m_t) \odot \tilde{x}\big)\, dt",

@@ -78,7 +78,8 @@ class Params:
     output: str = choice("softmax", *OUTPUTS, label="Probabilities", help=(
         "softmax: the classes' probabilities add up to 1. sigmoid: each class by itself, for networks trained with several labels."))
     labels: tuple[int, ...] = other((), takes="class indices", label="Other labels", help=(
-        "Other classes in the picture, for cIM in the protocol dmbp: their mean insertion AUC, lowest attributions first."))
+        "Other classes in the picture, for cIM in the protocol dmbp: their mean insertion AUC, lowest attributions first. They need "
+        "the order by value."))
     order_by: str = choice("value", *ORDERS, label="Order by", help=(
         "value: what speaks most for the class comes first. magnitude: what is strongest either way, for maps whose sign is no "
         "evidence for or against the class."))
@@ -94,6 +95,9 @@ class Params:
                 raise ParameterError(f"baseline must be one of {', '.join(map(repr, BASELINES))}, not {name!r}.")
         if self.labels and self.protocol != "dmbp":
             raise ParameterError("Other labels belong to cIM, which only the protocol 'dmbp' has.")
+        if self.labels and self.order_by != "value":
+            raise ParameterError("cIM orders by value: the lowest attributions come first, and a magnitude is never low for what "
+                                 "speaks against the class. Choose order_by='value', or leave the labels out.")
 
     @property
     def rules(self) -> Protocol:

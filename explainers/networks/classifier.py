@@ -46,8 +46,8 @@ class Classifier:
     """A network with its name, class names, preprocessing, fingerprint and canonical graph.
 
     ``graph`` is None for a network that cannot be traced; ``untraceable`` then says why, and the methods that need only logits
-    and gradients still work. ``training_data`` is "scenes" or "digits" for a network trained on these procedural images,
-    "photographs" for one trained on ImageNet, else "". ``notes``: a line on each thing that was recognised at load.
+    and gradients still work. ``training_data`` is "scenes" or "digits" for a network trained on these procedural images, "cifar10"
+    or "photographs" for one trained on CIFAR-10 or ImageNet, else "". ``notes``: a line on each thing that was recognised at load.
     ``statistics``: the file of reference statistics that comes with the network, fitted with these weights.
     """
 

@@ -1,9 +1,10 @@
-"""The five small classifiers that come with the package: three for scenes, two for digits.
+"""The small classifiers that come with the package: three for scenes, two for digits, seven for CIFAR-10.
 
 They are ordinary torch modules, each with a structure that some attribution methods need or have difficulty with: a VGG with
 biases and a dense head, a residual network that calls one ReLU module twice in a block (as torchvision's do), a bias-free VGG with
-no-implicit-bias (NIB) normalisation for which f(a x) = a f(x) for a > 0, and the MLP and CNN of the MIP-IN paper. Their weights are
-in ``assets/networks`` as float16, the large dense matrices as 8-bit integers with one scale for each row.
+no-implicit-bias (NIB) normalisation for which f(a x) = a f(x) for a > 0, and the MLP and CNN of the MIP-IN paper. For CIFAR-10
+there are bias-free VGGs of three depths, the middle one also with biases (the ablation of the Attribution Mask paper), and the
+MIP-IN paper's CNN. Their weights are in ``assets/networks``, in the compact form of ``weight_files``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from explainers.data import cifar10
 from explainers.data.scenes import CLASSES
+from explainers.networks.weight_files import unpacked
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "networks"
-SCALE = ".row_scale"  # the scales of a tensor stored as int8 under ``name`` are under ``name + SCALE``
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class EmbeddedNetwork:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     categories: tuple[str, ...]
-    training_data: str  # the images that it was trained on: "scenes" or "digits"
+    training_data: str  # the images that it was trained on: "scenes", "digits" or "cifar10"
 
 
 class NIBBatchNorm2d(nn.Module):
@@ -153,6 +155,46 @@ def _digits_cnn() -> nn.Module:
     )  # fmt: skip
 
 
+def _cifar_vgg(widths: tuple[int | None, ...], hidden: int, layer_bias: bool = False, norm_bias: bool = False) -> nn.Module:
+    """A small VGG for 32x32 pictures in the style of the Attribution Mask paper's table 1; None among the widths is max-pooling.
+
+    The paper's networks have no bias anywhere (NIB). Its ablation (table 5) adds ``layer_bias``, the biases of all convolutions and
+    dense layers (LB), and ``norm_bias``, ordinary batch norm with mean and beta (BNB). The paper's channels (64 to 512) and dense
+    layers (two of 4096) are much wider, and it has dropout, which these networks are too small to need.
+    """
+    layers: list[nn.Module] = []
+    channels, side = 3, cifar10.SIDE
+    for width in widths:
+        if width is None:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+            continue
+        norm = nn.BatchNorm2d(width) if norm_bias else NIBBatchNorm2d(width)
+        layers += [nn.Conv2d(channels, width, 3, 1, 1, bias=layer_bias), norm, nn.ReLU()]
+        channels = width
+    head = (nn.Flatten(), nn.Linear(channels * side * side, hidden, bias=layer_bias), nn.ReLU(),
+            nn.Linear(hidden, len(cifar10.CLASSES), bias=layer_bias))
+    return nn.Sequential(*layers, *head)
+
+
+_FOUR = (16, 16, None, 32, 32, None)  # the widths of 4, 6 and 8 convolutions; a pool follows each pair, as in the paper's VGG13
+_SIX = (*_FOUR, 48, 48, None)
+_EIGHT = (*_SIX, 48, 48, None)
+
+
+def _cifar_cnn() -> nn.Module:
+    """CNN-C of the MIP-IN paper: three unpadded convolutions, two pools, two dense layers."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.ReLU(),  # (B, 32, 30, 30)
+        nn.Conv2d(32, 64, 3), nn.ReLU(),  # (B, 64, 28, 28)
+        nn.MaxPool2d(2),
+        nn.Conv2d(64, 64, 3), nn.ReLU(),  # (B, 64, 12, 12)
+        nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2),
+        nn.Linear(64 * 6 * 6, 512), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(512, 10),
+    )  # fmt: skip
+
+
 def _scenes(name: str, title: str, build: Callable[[], nn.Module]) -> EmbeddedNetwork:
     return EmbeddedNetwork(name, title, build, 3, 128, (0.45, 0.45, 0.45), (0.25, 0.25, 0.25), CLASSES, "scenes")
 
@@ -162,7 +204,12 @@ def _digits(name: str, title: str, build: Callable[[], nn.Module]) -> EmbeddedNe
     return EmbeddedNetwork(name, title, build, 1, 28, (0.0,), (1.0,), tuple("0123456789"), "digits")
 
 
-EMBEDDED: dict[str, EmbeddedNetwork] = {
+def _cifar(name: str, title: str, build: Callable[[], nn.Module]) -> EmbeddedNetwork:
+    mean, std = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)  # those of the Attribution Mask paper's code
+    return EmbeddedNetwork(name, title, build, 3, cifar10.SIDE, mean, std, cifar10.CLASSES, "cifar10")
+
+
+_DRAWN: dict[str, EmbeddedNetwork] = {
     network.name: network for network in (
         _scenes("scenes_vgg", "Scenes: VGG with biases", _scenes_vgg),
         _scenes("scenes_resnet", "Scenes: residual network", ScenesResNet),
@@ -171,18 +218,25 @@ EMBEDDED: dict[str, EmbeddedNetwork] = {
         _digits("digits_cnn", "Digits: CNN-M of MIP-IN", _digits_cnn),
     )
 }
+CIFAR: dict[str, EmbeddedNetwork] = {
+    network.name: network for network in (
+        _cifar("cifar_nib_vgg4", "CIFAR-10: NIB VGG, 4 convolutions", lambda: _cifar_vgg(_FOUR, 32)),
+        _cifar("cifar_nib_vgg6", "CIFAR-10: NIB VGG, 6 convolutions", lambda: _cifar_vgg(_SIX, 64)),
+        _cifar("cifar_nib_vgg8", "CIFAR-10: NIB VGG, 8 convolutions", lambda: _cifar_vgg(_EIGHT, 64)),
+        _cifar("cifar_vgg6_lb", "CIFAR-10: VGG, 6 convolutions, layer biases (LB)", lambda: _cifar_vgg(_SIX, 64, layer_bias=True)),
+        _cifar("cifar_vgg6_bnb", "CIFAR-10: VGG, 6 convolutions, batch-norm biases (BNB)",
+               lambda: _cifar_vgg(_SIX, 64, norm_bias=True)),
+        _cifar("cifar_vgg6_lb_bnb", "CIFAR-10: VGG, 6 convolutions, all biases (LB + BNB)",
+               lambda: _cifar_vgg(_SIX, 64, layer_bias=True, norm_bias=True)),
+        _cifar("cifar_cnn", "CIFAR-10: CNN-C of MIP-IN", _cifar_cnn),
+    )
+}
+
+EMBEDDED: dict[str, EmbeddedNetwork] = _DRAWN | CIFAR
 
 
 def load_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
     """The state dict of an embedded network as float32, from its compact file. Raises KeyError for an unknown name."""
     if name not in EMBEDDED:
         raise KeyError(f"no embedded network is called {name!r}; there are {', '.join(EMBEDDED)}")
-    stored = load_file(folder / f"{name}.safetensors")
-    weights = {}
-    for key, value in stored.items():
-        if key.endswith(SCALE):
-            continue
-        weights[key] = value.float()
-        if value.dtype == torch.int8:
-            weights[key] *= stored[key + SCALE].float()[:, None]
-    return weights
+    return unpacked(load_file(folder / f"{name}.safetensors"))

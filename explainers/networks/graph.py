@@ -219,14 +219,37 @@ class Graph:
     def chain(self) -> tuple[Link, ...]:
         """The unbranched chain of layers below the logits, from the top down, as far as each has a structure that MIP-IN can invert.
 
-        These are dense layers, convolutions in one group, pooling, ReLU, and batch norm after a dense layer or a convolution.
+        These are dense layers, convolutions in one group, pooling, ReLU, and batch norm after a dense layer or a convolution. There
+        a factor that does not depend on the image is a batch norm, too, as that of normalisation without implicit bias (NIB).
         """
         links, name = [], self.output
-        while name != self.input and self._has_inverse_structure(self.nodes[name]):
-            source = self.nodes[name].args[0].name
-            links.append(Link(name, self.kinds[name], source))
+        while name != self.input:
+            node = self.nodes[name]
+            scaled = self._scaled(node)
+            if scaled is None and not self._has_inverse_structure(node):
+                break
+            kind, source = (self.kinds[name], node.args[0].name) if scaled is None else ("batch_norm", scaled.name)
+            links.append(Link(name, kind, source))
             name = source
         return tuple(links)
+
+    def _scaled(self, node: fx.Node) -> fx.Node | None:
+        """The output of a convolution or dense layer that this node multiplies by, or divides by, what is the same for all images."""
+        if node.target not in _PRODUCTS | _QUOTIENTS or len(node.args) != 2:
+            return None
+        layers = [a for a in node.args if isinstance(a, fx.Node) and self.kinds[a.name] in {"conv", "linear"}]
+        others = [a for a in node.args if a not in layers]
+        if len(layers) != 1 or (node.target in _QUOTIENTS and layers[0] is not node.args[0]):
+            return None
+        varies = any(isinstance(a, fx.Node) and self._depends_on_the_image(a) for a in others)
+        return None if varies else layers[0]
+
+    def _depends_on_the_image(self, node: fx.Node) -> bool:
+        try:
+            self._plan(self.input, node.name)
+        except ValueError:
+            return False
+        return True
 
     def _has_inverse_structure(self, node: fx.Node) -> bool:
         kind = self.kinds[node.name]

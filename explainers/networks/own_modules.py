@@ -42,7 +42,7 @@ def classifier(module: nn.Module, *, categories: Iterable[str] | None = None, in
 
     categories: the K names of the classes; numbers by default. resize: the shorter side before the centre crop of ``input_size``, by
     default as large. mean, std: of pixels from 0 to 1, one number for each of the C channels (1 or 3). training_data: "scenes",
-    "digits" or "photographs" where the network was trained on such pictures. Raises ExplainerError.
+    "digits", "cifar10" or "photographs" where the network was trained on such pictures. Raises ExplainerError.
     """
     if not isinstance(module, nn.Module):
         raise ExplainerError(f"A classifier is made of a torch.nn.Module, not of a {type(module).__name__}.")

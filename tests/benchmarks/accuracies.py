@@ -1,7 +1,9 @@
-"""The top-1 accuracy of the embedded networks: ``python -m tests.benchmarks.accuracies [--mnist FILE] [--photographs DIR]``.
+"""The top-1 accuracy of the embedded networks.
+
+    python -m tests.benchmarks.accuracies [--mnist FILE] [--photographs DIR] [--cifar10 DIR]
 
 Scenes and digits are drawn afresh with a seed that no training and no record has used. Photographs are files ``NNN_name``, NNN being
-the ImageNet class.
+the ImageNet class. Networks of CIFAR-10 are measured on its 10,000 test pictures, and left out without them.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 import explainers as ex
-from explainers.data import digits, scenes
+from explainers.data import cifar10, digits, scenes
 from explainers.networks.embedded import EMBEDDED
 from tests.benchmarks.command_line import add_summary, parser_of
 from tests.benchmarks.summaries import keep
@@ -43,11 +45,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--mnist", help="t10k.npz with images (N, 28, 28) and labels")
     parser.add_argument("--photographs", type=Path, help="folder of photographs NNN_name, NNN being the ImageNet class")
+    parser.add_argument("--cifar10", type=Path, help="a folder with CIFAR-10's test.npz")
     add_summary(parser)
     arguments = parser.parse_args()
     drawn = {"scenes": scenes.draw_batch(arguments.draws, SEED), "digits": digits.draw_batch(arguments.draws, SEED)}
     mnist = np.load(arguments.mnist) if arguments.mnist else None
-    for name in EMBEDDED:
+    for name in (name for name, network in EMBEDDED.items() if network.training_data in drawn):
         network = ex.load_model(name)
         percent = {"fresh": round(100 * accuracy(network, *drawn[network.training_data]), 1)}
         line = f"{name:16s} {percent['fresh']:5.1f} % of {arguments.draws} fresh {network.training_data}"
@@ -57,6 +60,12 @@ def main() -> None:
             line += f", {percent['mnist']:5.1f} % of MNIST's test set"
         print(line, flush=True)
         keep(arguments.summary, {"network": name}, **percent)
+    if arguments.cifar10:
+        pictures, labels = cifar10.read(arguments.cifar10 / "test.npz")
+        for name in (name for name, network in EMBEDDED.items() if network.training_data == "cifar10"):
+            percent = {"cifar10": round(100 * accuracy(ex.load_model(name), torch.from_numpy(pictures), labels), 1)}
+            print(f"{name:18s} {percent['cifar10']:5.1f} % of CIFAR-10's {len(labels)} test pictures", flush=True)
+            keep(arguments.summary, {"network": name}, **percent)
     if arguments.photographs:
         percent = on_photographs(ex.load_model("efficientnet_lite0"), arguments.photographs)
         print(f"efficientnet_lite0: {percent['photographs']} % of {percent['n']} photographs, {percent['top 5']} % in the first five")

@@ -1,7 +1,8 @@
 """Write RESULTS.md from the results that were kept: ``python -m tests.benchmarks.results``.
 
 ``results/*.jsonl`` hold the results, one benchmark a file (see ``summaries``); ``results/tables.toml`` says which tables are made of
-them. To replace results by a fresh run, give the table's command ``--summary tests/benchmarks/results/NAME.jsonl``, then run this.
+them, and ``results/papers.toml`` what they say about the tables and figures of the papers (see ``papers``). To replace results by a
+fresh run, give the table's command ``--summary tests/benchmarks/results/NAME.jsonl``, then run this.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import papers
 from tests.benchmarks.summaries import FOLDER, read
 
 TARGET = Path(__file__).parent / "RESULTS.md"
@@ -113,7 +115,7 @@ def tables() -> list[Row]:
 
 def document() -> str:
     """The whole of RESULTS.md."""
-    return "\n\n".join([INTRODUCTION.strip(), *map(section, tables())]) + "\n"
+    return "\n\n".join([INTRODUCTION.strip(), *map(section, tables()), papers.sections(papers.items())]) + "\n"
 
 
 def main() -> None:

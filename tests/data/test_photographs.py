@@ -97,6 +97,9 @@ def test_grad_cam_lies_on_the_half_that_shows_the_class(default_network):
     ("digits", "scenes", "drawn digits; a drawn scene is outside"),
     ("photographs", "scenes", "ImageNet's photographs; a drawn scene is outside"),
     ("photographs", "digits", "a drawn digit is outside"),
+    ("cifar10", "scenes", "CIFAR-10's photographs; a drawn scene is outside"),
+    ("cifar10", "photographs", "knows only the ten classes of CIFAR-10"),
+    ("cifar10", "", "knows only the ten classes of CIFAR-10"),
 ])
 def test_a_picture_that_the_network_cannot_know_is_said(training_data, kind, words):
     sentence = gallery.mismatch(training_data, kind)

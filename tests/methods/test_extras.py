@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from support.equality import same
 
 import explainers as ex
 from explainers.baselines import i_gos_blur
@@ -25,14 +26,22 @@ def maps(toy):
     return x, {key: ex.explain(toy, x, key, target=2, **method.cheap) for key, method in SHOWING.items()}
 
 
-def is_kind(kind: str, value: object, x: torch.Tensor) -> bool:
+def is_kind(extra: AuxiliaryOutput, value: object, x: torch.Tensor) -> bool:
+    """Whether a value is what its declaration says; see ``AuxiliaryOutput``."""
+    kind = extra.kind
     if kind in {"map", "strength", "fraction", "signal"}:
         fits = isinstance(value, torch.Tensor) and value.ndim in ((2, 3) if kind != "signal" else (3,)) and value.isfinite().all()
         return bool(fits and (kind in {"map", "signal"} or value.min() >= 0) and (kind != "fraction" or value.max() <= 1))
-    if kind == "pictures":
-        return value.ndim == 4 and value.shape[1:] == x.shape[1:] and bool(value.isfinite().all())
-    if kind == "trace":
-        return isinstance(value, list) and all(math.isfinite(number) for number in value)
+    if kind == "signals":
+        return len(value) > 0 and all(signal.ndim in (1, 3) and bool(signal.isfinite().all()) for signal in value)
+    if kind == "weights":
+        return value.shape == x.shape[1:] and bool(value.isfinite().all())
+    if kind in {"pictures", "maps", "masks"}:
+        within = kind != "masks" or bool(value.min() >= 0 and value.max() <= 1)
+        return value.ndim == 4 and value.shape[1:] == x.shape[1:] and bool(value.isfinite().all()) and within
+    if kind in {"trace", "parts"}:
+        complete = kind == "trace" or len(value) == len(extra.parts) > 0
+        return isinstance(value, list) and all(math.isfinite(number) for number in value) and complete
     return isinstance(value, (int, float)) and math.isfinite(value) if kind == "number" else isinstance(value, str) and kind == "text"
 
 
@@ -40,9 +49,10 @@ def is_kind(kind: str, value: object, x: torch.Tensor) -> bool:
 def test_a_declared_extra_is_there_and_of_its_kind(key, extra, maps):
     x, found = maps
     value = extra.of(x, found[key].extras)
-    assert value is not None and is_kind(extra.kind, value, x), f"{extra.name} is no {extra.kind}: {value!r}"
+    assert value is not None and is_kind(extra, value, x), f"{extra.name} is no {extra.kind}: {value!r}"
     assert extra.title and extra.help.endswith(".")
-    assert all(len(found[key].extras[name]) == len(value) for name in extra.numbers)
+    labelled = [extra.labels] if extra.labels else []
+    assert all(len(found[key].extras[name]) == len(value) for name in [*extra.numbers, *labelled])
 
 
 @every_extra
@@ -52,7 +62,7 @@ def test_an_extra_survives_the_cache(key, extra, maps, tmp_path):
         cache = ex.MapCache(tmp_path, memory_bytes=memory)
         cache.put("abcd", found[key])
         again, before = extra.of(x, cache.get("abcd").extras), extra.of(x, found[key].extras)
-        assert torch.equal(again, before) if isinstance(before, torch.Tensor) else again == before
+        assert same(again, before)
 
 
 def test_the_papers_methods_show_something():

@@ -79,3 +79,9 @@ def test_guided_grad_cam_is_the_product(toy, image):
     guided = ex.explain(toy, image, "guided_backprop", target=3).native
     found = ex.explain(toy, image, "guided_grad_cam", target=3).native
     assert torch.allclose(found, guided * cam.repeat_interleave(4, 1).repeat_interleave(4, 2), atol=1e-6)
+
+
+def test_times_input_multiplies_the_map_by_the_image(toy, image):
+    for method in ("guided_grad_cam", "guided_backprop", "deconvnet"):
+        plain, product = (ex.explain(toy, image, method, target=3, times_input=times).native for times in (False, True))
+        assert torch.allclose(product, plain * image[0], atol=1e-6) and not torch.allclose(product, plain, atol=1e-6)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import explainers as ex
 from explainers.baselines import i_gos_blur
 from explainers.context import Context
-from explainers.methods.i_gos import ARMIJO, STEPS, BlendedImage, Params, Penalty, Point, line_search, rescued
+from explainers.methods.i_gos import ARMIJO, STEPS, BlendedImage, Params, Penalty, Point, line_search, rescued, step_flags
 from explainers.resampling import enlarge
 from explainers.target import Target
 
@@ -309,3 +309,124 @@ def test_memory_that_ran_out_once_is_remembered_for_the_whole_run(toy, image, mo
     monkeypatch.setattr(toy.__class__, "walk", small_memory)
     ex.explain(toy, image, "i_gos", target=0, iterations=3, points=20)
     assert failed == [20, 10]
+
+
+def test_a_fixed_step_moves_by_its_size_times_the_direction(patch):
+    """Table 3 of the paper: without the line search. One pass a step instead of twelve."""
+    network, x = patch
+    settings = dict(resolution="7", points=4, fixed_step=0.5)
+    attribution = ex.explain(network, x, "i_gos", target=0, iterations=1, **settings)
+    scene, params = BlendedImage(network, x, Target.of(0)), Params(**settings)
+    direction = scene.path_gradient(torch.zeros(1, 1, 7, 7), params, 0, Context(network, 0), nothing)  # a penalty's is 0 at first
+    assert torch.equal(attribution.native, (-0.5 * direction).clamp(0, 1)[0]) and attribution.native.any()
+    assert attribution.extras["steps"] == [0.5] and attribution.passes == ex.Passes(1 + 4 + 1, 4)
+    twice = ex.explain(network, x, "i_gos", target=0, iterations=2, fallback=True, **settings)
+    assert twice.passes == ex.methods()["i_gos"].passes(Params(iterations=2, fallback=True, **settings)) == ex.Passes(11, 8)
+
+
+def test_the_ablations_of_table_3_are_settings(patch):
+    network, x = patch
+    noisy = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(5))
+    settings = dict(resolution="14", points=4, iterations=4)
+    variants = [{}, dict(tv=0.0), dict(noise=0.0), dict(fixed_step=20.0)]
+    maps = [ex.explain(network, noisy, "i_gos", target=0, **settings, **variant) for variant in variants]
+    assert maps[1].extras["tv"] == 0 and maps[0].extras["tv"] == pytest.approx(20)
+    assert all(not torch.equal(one.native, other.native) for one in maps for other in maps if one is not other)
+    rough, smooth = (float(m.native.diff(dim=-1).square().mean() / m.native.square().mean()) for m in (maps[1], maps[0]))
+    assert rough > smooth
+
+
+@pytest.mark.parametrize("name", ["zero", "black", "noise"])
+def test_hidden_pixels_become_the_chosen_baseline(patch, name):
+    network, x = patch
+    attribution = ex.explain(network, x, "i_gos", target=0, baseline=name, iterations=2, points=4, seed=3)
+    stored = attribution.extras["baseline"]
+    expected = {"zero": torch.zeros(3, 1, 1), "black": torch.full((3, 1, 1), -2.0)}.get(name)  # (0 - 1/2) / (1/4)
+    assert torch.allclose(stored, expected) if expected is not None else stored.shape == (3, 32, 32) and 0.8 < stored.std() < 1.2
+    show = ex.methods()["i_gos"].auxiliary_outputs[0]
+    assert torch.allclose(show.of(x, {**attribution.extras, "mask": torch.zeros(7, 7)}), stored.expand(1, 3, 32, 32), atol=1e-6)
+    assert torch.allclose(show.of(x, {**attribution.extras, "mask": torch.ones(7, 7)}), x, atol=1e-6)
+    again = ex.explain(network, x, "i_gos", target=0, baseline=name, iterations=2, points=4, seed=3)
+    assert torch.equal(again.native, attribution.native) and torch.equal(again.extras["baseline"], stored)
+
+
+def test_the_noise_that_hides_is_drawn_apart_from_the_noise_on_the_blends(patch):
+    network, x = patch
+    drawn = ex.explain(network, x, "i_gos", target=0, baseline="noise", iterations=1, points=2).extras["baseline"]
+    blends = [torch.randn(3, 32, 32, generator=Context(network, 0).generator(index)) for index in range(2)]
+    assert not any(torch.allclose(drawn, noise) for noise in blends)
+
+
+def test_with_a_zero_baseline_a_dark_patch_is_hidden_that_a_blur_would_keep(patch):
+    """The network likes the patch, which is bright. An even bright picture is its own blur: only another baseline can hide it."""
+    network, _ = patch
+    bright = torch.ones(1, 3, 32, 32)
+    blurred, zero = (ex.explain(network, bright, "i_gos", target=0, baseline=name, tv=0.2, noise=0.0) for name in ("blur", "zero"))
+    assert blurred.native.abs().max() < 1e-4
+    row, column = divmod(int(zero.heatmap().argmax()), 32)
+    assert 15 <= row <= 24 and 7 <= column <= 16 and zero.extras["probability"][-1] < 0.7
+
+
+def test_accepted_steps_are_a_trace_and_a_count(patch):
+    network, x = patch
+    extras = ex.explain(network, x, "i_gos", target=0, iterations=5, points=4).extras
+    assert set(extras["accepted"]) <= {0, 1} and all(isinstance(value, int) for value in extras["accepted"])
+    assert extras["accepted_steps"] == f"{sum(extras['accepted'])} of 5"
+
+
+@pytest.mark.parametrize(("resolution", "words"), [("7", "0.3 and 6, is this project's"), ("28", "1 and 20, is the authors'")])
+def test_it_says_whose_weights_are_used(patch, resolution, words):
+    network, x = patch
+    assert words in ex.explain(network, x, "i_gos", target=0, iterations=1, points=1, resolution=resolution).extras["weights"]
+
+
+class Fixed(nn.Module):
+    """The probabilities of two classes at a bright patch, which hardly depend on the picture."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = math.log(first / (1 - first))
+
+    def forward(self, x):
+        seen = x[:, :, 16:24, 8:16].mean((1, 2, 3))
+        return torch.stack((self.first + 0.1 * (seen - 1), torch.zeros_like(seen)), 1)
+
+
+@pytest.mark.parametrize(("first", "flagged"), [(0.005, (True, True)), (0.3, (False, True)), (0.8, (False, False))])
+def test_classes_for_which_the_paper_says_that_it_fails_are_flagged(patch, first, flagged):
+    """Figure 7: below 1 %, or not the first choice."""
+    _, x = patch
+    network = classifier(Fixed(first), classes=2)
+    flags = ex.explain(network, x, "i_gos", target=0, iterations=1, points=2).flags
+    words = ("the class begins below 1 %, where I-GOS usually fails",
+             "the class is not the network's first choice, where I-GOS usually fails")
+    assert tuple(sentence in flags for sentence in words) == flagged
+    contrast = ex.explain(network, x, "i_gos", target=(0, 1), iterations=1, points=2).flags
+    assert not set(words) & set(contrast)
+
+
+def test_steps_that_were_not_accepted_are_flagged(patch):
+    network, x = patch
+    settings = dict(target=0, points=4, iterations=1, noise=0.0, resolution="input")
+    stuck = ex.explain(network, x, "i_gos", l1=20.0, tv=20.0, **settings)
+    assert any(flag.startswith("no step satisfied Armijo's condition") for flag in stuck.flags)
+    fixed = ex.explain(network, x, "i_gos", l1=20.0, tv=20.0, fixed_step=1e-5, **settings)
+    moving = ex.explain(network, x, "i_gos", tv=0.2, target=0)
+    assert not any("Armijo" in flag for flag in (*fixed.flags, *moving.flags)) and not moving.flags
+
+
+def test_a_mask_that_hides_hardly_anything_is_flagged_with_its_remedy():
+    start = Point(torch.zeros(1, 1, 7, 7), 0.961, 0.961)
+    moved = Point(torch.full((1, 1, 7, 7), 0.01), 0.958, 0.96, 1.6, True)
+    (flag,) = step_flags([start, moved], Params())
+    assert flag == "hiding costs too much, mostly its total variation: with a total variation weight of 0.1 it hides more"
+    assert not list(step_flags([start, Point(moved.hidden, 0.9, 0.9, 1.6, True)], Params()))
+    assert not list(step_flags([start, Point(start.hidden, 0.961, 0.961, 200.0, True)], Params()))  # there was nothing to hide
+
+
+def test_a_square_costs_ten_times_more_total_variation_than_area():
+    """Why the default mask hides so little where a class survives until a large area is hidden; the card has these numbers."""
+    hidden = torch.zeros(1, 1, 28, 28)
+    hidden[..., 10:18, 10:18] = 1
+    assert Penalty(0.0, 20.0).of(hidden).item() == pytest.approx(4 * 8 * 20 / 756) == pytest.approx(0.85, abs=0.005)
+    assert Penalty(1.0, 0.0).of(hidden).item() == pytest.approx(64 / 784) == pytest.approx(0.08, abs=0.005)

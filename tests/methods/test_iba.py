@@ -13,10 +13,13 @@ from torch.distributions import Normal, kl_divergence
 
 import explainers as ex
 from explainers.cache import MapCache
-from explainers.context import Context
+from explainers.context import Context, RunOptions
+from explainers.data import shipped_statistics
 from explainers.data.reference import ReferenceSet, from_pictures, neighbourhood
+from explainers.data.statistics import fit as fit_all
 from explainers.methods import iba
 from explainers.methods.bottleneck import Descent, Mask, Signal, cross_entropy, divergence, optimise_mask, smooth
+from explainers.methods.feature_statistics import fit_key, statistics_without
 from explainers.target import Target
 
 
@@ -153,6 +156,94 @@ def test_fitting_is_not_among_the_passes_of_the_map_that_comes_first(toy, image)
     assert first.passes.forward == pytest.approx(second.passes.forward) and first.passes.forward < 101
 
 
+# ---- the explained picture is left out of its own statistics ----
+
+ELEMENTS = "mean", "deviation", "active"
+
+
+def set_of(images, name="set"):
+    return ReferenceSet(name, f"{name} {len(images)} {float(images.double().sum())}", len(images), lambda a, b: images[a:b])
+
+
+def fitted_without(network, x, node, reference, fits=None):
+    context = Context(network, reference=reference, options=RunOptions(fits=fits))
+    with torch.no_grad():
+        value = network.walk(x, stop=node)
+    return statistics_without(network, x, value, node, 1000, context)
+
+
+@pytest.mark.parametrize("node", ["_2_conv1", "_3"])  # before and after a ReLU
+@pytest.mark.parametrize("size", [1.0, 300.0])  # an image that dominates all sums
+@pytest.mark.parametrize("copies", [1, 2])
+def test_leaving_an_image_out_is_the_fit_on_the_set_without_it(toy, node, size, copies):
+    images = draw(12, 3, 32, 32, seed=9, dtype=torch.float32)
+    x = size * images[5:6]
+    whole = set_of(torch.cat([images[:5], *[x] * copies, images[6:]]))
+    others = set_of(torch.cat([images[:5], images[6:]]), "others")
+    without, exact, all_of_them = fitted_without(toy, x, node, whole), fitted_without(toy, x, node, others), iba.statistics(
+        toy, node, 1000, Context(toy, reference=whole))
+    assert without.images == exact.images == 11 and not without.unavoidable
+    for name in ELEMENTS:
+        ours, fresh = getattr(without, name).numpy(), getattr(exact, name).numpy()
+        assert ours == pytest.approx(fresh, rel=1e-5, abs=1e-6 * size)
+        if name != "active":
+            assert all_of_them[name].numpy() != pytest.approx(fresh, rel=1e-2, abs=1e-3)
+
+
+def test_the_map_is_that_of_the_set_without_the_explained_image(toy):
+    images = draw(12, 3, 32, 32, seed=9, dtype=torch.float32)
+    maps = {name: ex.explain(toy, images[5:6], "iba", target=1, reference=reference, steps=3) for name, reference in {
+        "whole": set_of(images), "others": set_of(torch.cat([images[:5], images[6:]])),
+        "another": set_of(torch.cat([images[:5], images[5:6] + 1e-4, images[6:]]))}.items()}
+    assert torch.allclose(maps["whole"].native, maps["others"].native, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(maps["whole"].native, maps["another"].native, rtol=1e-2, atol=1e-4)
+    assert [maps[name].extras["reference_images"] for name in maps] == [11, 11, 12] and maps["whole"].flags == ()
+
+
+def test_leaving_an_image_out_needs_no_new_fit(toy, tmp_path):
+    images, drawn = draw(12, 3, 32, 32, seed=9, dtype=torch.float32), []
+    reference = ReferenceSet("watched", "watched", 12, lambda a, b: drawn.append((a, b)) or images[a:b])
+    engine = ex.Engine(MapCache(tmp_path))
+    maps = [engine.explain(toy, x, "iba", target=1, reference=reference, steps=1) for x in (images[3:4], images[4:5], images[3:4] + 1)]
+    assert drawn == [(0, 12)] and [a.extras["reference_images"] for a in maps] == [11, 11, 12]
+
+
+def test_an_image_beyond_the_number_of_fitted_ones_is_not_left_out(toy):
+    images = draw(12, 3, 32, 32, seed=9, dtype=torch.float32)
+    counts = [ex.explain(toy, images[5:6], "iba", target=1, reference=set_of(images), images=n, steps=1).extras["reference_images"]
+              for n in (5, 6)]
+    assert counts == [5, 5]
+
+
+def test_a_set_of_too_few_other_images_is_said(toy):
+    images = draw(3, 3, 32, 32, seed=9, dtype=torch.float32)
+    three, two = (ex.explain(toy, images[:1], "iba", target=1, reference=set_of(images[:n]), steps=1) for n in (3, 2))
+    assert three.flags == () and three.extras["reference_images"] == 2
+    assert len(two.flags) == 1 and "explained picture too" in two.flags[0] and two.extras["reference_images"] == 2
+
+
+def test_statistics_stored_by_an_earlier_version_leave_the_image_out_too(toy):
+    images, fits = draw(12, 3, 32, 32, seed=9, dtype=torch.float32), MapCache(None)
+    reference = set_of(images)
+    known = dict(iba.statistics(toy, "_2_conv1", 1000, Context(toy, reference=reference)))
+    del known["digests"]
+    Context(toy, reference=reference, options=RunOptions(fits=fits)).fit(fit_key("_2_conv1", 12), lambda: known)
+    old, new = (fitted_without(toy, images[5:6], "_2_conv1", reference, chosen) for chosen in (fits, None))
+    assert old.images == 11 and all(torch.equal(getattr(old, name), getattr(new, name)) for name in ELEMENTS)
+
+
+def test_a_picture_is_recognised_in_a_folders_set_and_in_the_statistics_made_of_it(toy, tmp_path, monkeypatch):
+    pictures = [toy.preprocessing.picture(x) for x in draw(6, 3, 32, 32, seed=1, dtype=torch.float32)]
+    reference, x = from_pictures(toy, pictures), toy.preprocess(pictures[2])
+    given = ex.explain(toy, x, "iba", target=1, reference=reference, steps=2)
+    file = tmp_path / "toy.zip"
+    shipped_statistics.write(file, fit_all(toy, reference), {"pictures": 6})
+    monkeypatch.setattr(toy, "statistics", file)
+    shipped = ex.explain(toy, x, "iba", target=1, steps=2)
+    assert given.extras["reference_images"] == shipped.extras["reference_images"] == 5
+    torch.testing.assert_close(given.native, shipped.native, rtol=1e-3, atol=1e-5)
+
+
 # ---- the layer ----
 
 def vgg16_like():
@@ -271,7 +362,7 @@ def test_the_evidence_keeps_the_largest_capacity_and_the_loss_falls(planted):
 def test_an_unpayable_price_closes_the_mask_and_no_price_leaves_it_open(planted):
     network, x = planted
     context = Context(network, reference=random_set(side=12))
-    signal = iba.feature_signal(network, x, "features", 40, context)
+    signal, _ = iba.feature_signal(network, x, "features", 40, context)
     rich, poor = (optimise_mask(network, signal, Target.of(1), Descent(beta, 25, 10, sigma=0.0), context,
                                 torch.Generator().manual_seed(0)) for beta in (0.0, 1e9))
     assert poor.mask.keep.max() < 0.01 and poor.nats.max() < 0.05 and rich.mask.keep[0, 2, 5, 3] > 0.99
@@ -291,6 +382,15 @@ def test_the_class_is_softmaxs_and_a_contrast_is_the_choice_of_two():
 def test_seeds(toy, image):
     runs = [ex.explain(toy, image, "iba", target=1, images=16, seed=s).native for s in (0, 0, 1)]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("change", [{"beta": 0.0}, {"beta": 1000.0}, {"layer": "_3"}, {"steps": 1}, {"steps": 40}, {"rate": 0.1},
+                                    {"copies": 1}, {"sigma": 0.0}, {"images": 8}])
+def test_every_setting_changes_the_map(toy, image, change):
+    usual, changed = (ex.explain(toy, image, "iba", target=1, **{"images": 16, **more}) for more in ({}, change))
+    assert not torch.equal(usual.native, changed.native) and changed.native.isfinite().all()
+    assert change.get("layer", changed.extras["layer"]) == changed.extras["layer"]
+    assert len(changed.extras["evidence"]) == change.get("steps", 10)
 
 
 def test_copies_of_the_image_are_the_last_resort_and_said(toy, image):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
+import numpy as np
 import pytest
 import torch
 from support.networks import classifier, seeded
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 import explainers as ex
 from explainers.context import Context
 from explainers.data.reference import ReferenceSet
 from explainers.methods import iba, input_iba
-from explainers.methods.bottleneck import Mask, Signal
+from explainers.methods.bottleneck import Descent, Mask, Signal, divergence, optimise_mask
 from explainers.methods.input_iba import method, prior
+from explainers.target import Target
 
 LIGHT = {"images": 16, "steps": 6, "epochs": 2, "batch": 8, "samples": 20}
 
@@ -251,6 +257,127 @@ def test_the_critics_multiplications_are_those_of_its_layers():
         counted += weight.numel() * x.shape[-2] * x.shape[-1]
     counted += sum(weight.numel() for weight, _ in critic.dense)
     assert prior.critic_multiplications((6, 9, 8)) == counted
+
+
+# ---- the prior ----
+
+PRIORS = ("none", "iba", "sharpened", "standardised", "game")
+
+
+def test_without_a_prior_the_information_is_ibas_formula(toy, image):
+    bare = ex.explain(toy, image, "input_iba", target=1, prior="none", steps=1)
+    keep = torch.tensor(5.0).sigmoid().double()
+    x = image.double()
+    exact = kl_divergence(Normal(keep * x, 1 - keep), Normal(torch.zeros(1).double(), torch.ones(1).double()))
+    assert bare.extras["information"] == pytest.approx([float(exact.mean())], rel=1e-5)
+    assert bare.extras["bits"] == pytest.approx(float(exact.sum()) / math.log(2), rel=1e-5)
+    assert not {"lambda_G", "feature_map", "lambda_G_low", "layer", "reference_images"} & set(bare.extras)
+
+
+def test_without_a_prior_nothing_is_fitted_and_no_picture_is_drawn(toy, image):
+    def draw(a, b):
+        raise AssertionError("no picture is needed")
+
+    reference = ReferenceSet("r", "r", 16, draw)
+    bare = ex.ask(toy, image, "input_iba", target=1, prior="none", steps=2, reference=reference)
+    assert not ex.Engine().must_fit(bare) and bare.run().native.shape == (1, 32, 32)
+    assert ex.Engine().must_fit(ex.ask(toy, image, "input_iba", target=1, prior="iba", steps=2, reference=reference))
+
+
+def test_the_prior_iba_is_the_game_without_epochs(toy, image):
+    maps = [ex.explain(toy, image, "input_iba", target=1, **{**LIGHT, **more}) for more in (
+        {"epochs": 0}, {"prior": "iba"}, {"prior": "iba", "epochs": 7}, {})]
+    assert torch.equal(maps[0].native, maps[1].native) and torch.equal(maps[0].native, maps[2].native)
+    assert torch.equal(maps[0].extras["lambda_G"], maps[1].extras["lambda_G"]) and not torch.equal(maps[0].native, maps[3].native)
+
+
+def test_the_sharpened_prior_is_ibas_map_over_its_maximum(toy, image):
+    sharp = ex.explain(toy, image, "input_iba", target=1, **LIGHT, prior="sharpened")
+    enlarged = F.interpolate(sharp.extras["feature_map"][None, None], size=(32, 32), mode="bilinear", align_corners=False)[0, 0]
+    assert torch.allclose(sharp.extras["lambda_G"], enlarged / enlarged.max(), atol=1e-6)
+    assert sharp.params["beta"] == 20 and sharp.extras["lambda_G"].max() == 1 and sharp.extras["critic_loss"] == []
+
+
+def test_the_standardised_prior_is_the_sigmoid_of_ibas_map_in_deviations_from_its_mean(toy, image):
+    prior_map = ex.explain(toy, image, "input_iba", target=1, **LIGHT, prior="standardised")
+    enlarged = F.interpolate(prior_map.extras["feature_map"][None, None], size=(32, 32), mode="bilinear", align_corners=False)[0, 0]
+    assert torch.allclose(prior_map.extras["lambda_G"], torch.sigmoid((enlarged - enlarged.mean()) / enlarged.std()), atol=1e-6)
+    assert prior_map.extras["lambda_G"].min() < 0.5 < prior_map.extras["lambda_G"].max()
+
+
+def test_a_map_of_zeros_makes_no_prior():
+    mask = prior.sharpened(torch.zeros(1, 1, 4, 4))
+    assert (mask.keep == 0).all() and (mask.noise == 1).all()
+    assert (prior.standardised(torch.zeros(1, 1, 4, 4)).keep == 0.5).all()
+
+
+def test_the_bottleneck_on_the_pixels_follows_its_prior(toy, image):
+    region = torch.zeros(1, 3, 32, 32)
+    region[..., 4:12, 18:30] = 1
+    target = Target.of(1)
+
+    def kept(free):
+        optimum = optimise_mask(toy, Signal(image, torch.zeros_like(image), torch.ones_like(image)), target, Descent(60.0, 25, 4),
+                                Context(toy), seed(3), Mask(free, 1 - free))
+        assert optimum.nats[free == 1].abs().max() < 1e-6
+        return method.pixel_map(optimum)
+
+    followed, elsewhere = kept(region), kept(region.flip(-1, -2))
+    assert followed[5:11, 19:29].mean() > 3 * followed[20:28, 2:14].mean()
+    assert elsewhere[20:28, 2:14].mean() > 3 * elsewhere[5:11, 19:29].mean()
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_each_prior_counts_its_passes_and_reports_all_of_its_progress(name, toy, image):
+    shares = []
+    run = ex.explain(toy, image, "input_iba", target=1, **LIGHT, prior=name,
+                     progress=lambda done, total, _: shares.append(done / total))
+    declared = input_iba.METHOD.cost(settings(**LIGHT, prior=name), toy)
+    assert (run.passes.forward, run.passes.backward) == pytest.approx((declared.forward, declared.backward), rel=1e-9)
+    assert shares[0] == 0 and shares[-1] == 1 and shares == sorted(shares) and max(b - a for a, b in itertools.pairwise(shares)) < 0.6
+
+
+def test_what_a_prior_leaves_out_costs_nothing(toy):
+    cost = {name: input_iba.METHOD.cost(settings(prior=name), toy) for name in PRIORS}
+    assert cost["none"] == ex.Passes(600, 600)
+    assert cost["iba"] == cost["sharpened"] == cost["standardised"] == input_iba.METHOD.cost(settings(epochs=0), toy)
+    assert cost["none"].forward < cost["iba"].forward < cost["game"].forward
+    assert input_iba.METHOD.cost(settings(prior="iba", epochs=50), toy) == cost["iba"]
+    work = {name: method.overhead(settings(prior=name), toy).forward for name in PRIORS}
+    assert work["game"] > 0 == work["none"] == work["iba"] == work["sharpened"]
+
+
+def test_a_prior_of_one_everywhere_stays_finite_where_the_mask_is_one():
+    ones, zeros = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+    beyond = Mask(ones, zeros).beyond(Mask(ones, zeros))
+    assert beyond.keep.isfinite().all() and (divergence(beyond.keep, beyond.noise, 3 * ones) == 0).all()
+
+
+def test_a_long_run_under_the_sharpened_prior_stays_finite(toy, image):
+    longest = ex.explain(toy, image, "input_iba", target=1, **{**LIGHT, "steps": 150}, prior="sharpened", copies=1, beta=0.0)
+    assert longest.native.isfinite().all() and all(math.isfinite(number) for number in longest.extras["information"])
+
+
+def test_the_priors_range_is_shown_and_a_constant_one_has_a_flag(toy, image):
+    run = ex.explain(toy, image, "input_iba", target=1, **LIGHT, prior="sharpened")
+    quantiles = [run.extras[f"lambda_G_{name}"] for name in ("low", "median", "high")]
+    assert quantiles == pytest.approx(np.quantile(run.extras["lambda_G"].numpy(), [0.05, 0.5, 0.95]), abs=1e-6)
+    values = torch.linspace(0.50, 0.51, 101).view(1, -1)
+    assert method._flags_of(values) == ("the prior is nearly the same everywhere (quartiles 0.502, 0.505, 0.507), so it hardly says "
+                                        "which pixels matter",)
+    assert method._flags_of(torch.linspace(0, 1, 101).view(1, -1)) == ()
+
+
+@pytest.mark.parametrize("change", [{"beta": 0.0}, {"beta": 1.0}, {"beta": 1000.0}, {"layer": "_3"}, {"steps": 1}, {"steps": 40},
+                                    {"copies": 1}, {"feature_beta": 1000.0}, {"smooth_features": True}, {"epochs": 5},
+                                    {"samples": 40}, {"batch": 5}, {"prior_target": "information"}, {"prior_noise": "random"},
+                                    {"after_relu": False}, {"images": 8}, {"prior": "none"}, {"prior": "sharpened"}])
+def test_every_setting_changes_the_map(toy, image, change):
+    usual, changed = (ex.explain(toy, image, "input_iba", target=1, **{**LIGHT, **more}) for more in ({}, change))
+    assert not torch.equal(usual.native, changed.native) and changed.native.isfinite().all()
+    assert 0 <= changed.native.min() and changed.native.max() <= 1
+    assert len(changed.extras["evidence"]) == change.get("steps", LIGHT["steps"])
+    assert change.get("layer", usual.extras["layer"]) == changed.extras.get("layer", usual.extras["layer"])
 
 
 def test_a_draft_trains_no_critic(toy):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,14 @@ def pooled_head():
     return classifier(seeded(lambda: nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Dropout(), nn.Conv2d(8, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         6), side=8)
+
+
+def shifted(network, bias):
+    """A copy of a network in which this is the bias of the class 1."""
+    module = copy.deepcopy(network.module)
+    with torch.no_grad():
+        list(module.modules())[-1].bias[1] = bias
+    return classifier(module, side=network.input_size[0])
 
 
 # Dense layers
@@ -147,6 +157,26 @@ def test_a_convolution_is_fitted_by_least_squares_at_any_block_size(monkeypatch)
     assert torch.autograd.grad(error, kernel)[0].abs().max() < 1e-4 * error
     monkeypatch.setattr(inverse, "_BLOCK_NUMBERS", 1)
     assert torch.allclose(inverse.fit_kernel(signal, entered, geometry)["kernel"].double(), kernel, atol=1e-6)
+
+
+def test_every_kth_pixel_of_all_images_is_enough_and_all_places_count():
+    truth, signal, geometry = normal(2, 3, 3, 3, seed=1), normal(6, 2, 5, 5), Geometry((3, 3), (1, 1), (1, 1), (1, 1))
+    made = F.conv_transpose2d(signal, truth, None, 1, 1)
+    thinned = inverse.fit_kernel(signal, made, geometry, step=4)["kernel"].double()
+    assert torch.allclose(thinned, truth, atol=1e-5)
+    made[5] += 100  # with a step of 4, image 5 gives the pixels 1, 5, 9 and so on, so a change elsewhere does not matter
+    made[5].view(3, -1)[:, 1::4] -= 100
+    assert torch.allclose(inverse.fit_kernel(signal, made, geometry, step=4)["kernel"].double(), thinned, atol=1e-5)
+    made[5].view(3, -1)[:, 1::4] += 100
+    assert not torch.allclose(inverse.fit_kernel(signal, made, geometry, step=4)["kernel"].double(), thinned, atol=1e-2)
+
+
+def test_the_step_between_pixels_bounds_the_multiplications(monkeypatch):
+    monkeypatch.setattr(inverse, "_KERNEL_WORK", 1e6)
+    geometry = Geometry((3, 3), (1, 1), (0, 0), (1, 1))
+    assert geometry.pixel_step(1, 1, (10, 10)) == 1  # 100 * 9^2 = 8,100 multiplications
+    assert geometry.pixel_step(1000, 1, (10, 10)) == 9  # 8.1 million of them
+    assert geometry.pixel_step(5, 100, (10, 10)) == 5  # at most the number of images
 
 
 def test_a_channel_that_is_always_zero_gets_no_kernel():
@@ -259,6 +289,34 @@ def test_the_gates_of_each_image_lift_the_rank(mlp):
     assert ranks[0] == 1 and ranks[1] >= 6
 
 
+def test_without_gates_the_maps_of_all_images_are_one_map_times_the_logit(mlp):
+    """The paper's figure 3: the global view. With gates they are not."""
+    ratios = {}
+    for gates in (False, True):
+        ones, twos = (ex.explain(mlp, x, "mip_in", target=2, reference=reference(drawn(mlp)), images=60, gates=gates)
+                      for x in drawn(mlp, 2, seed=8).split(1))
+        ratios[gates] = [a.native / a.extras["logit"] for a in (ones, twos)]
+    one, other = ratios[False]
+    assert torch.allclose(one, other, rtol=1e-3, atol=1e-6 * one.abs().max()) and one.abs().max() > 0
+    one, other = ratios[True]
+    assert not torch.allclose(one, other, rtol=0.1, atol=0.1 * one.abs().max())
+
+
+def test_the_signals_of_all_layers_are_there_from_the_top_down(cnn, pooled_head):
+    x = drawn(cnn, 1, seed=8)
+    extras = ex.explain(cnn, x, "mip_in", target=1, reference=reference(drawn(cnn)), images=60).extras
+    assert extras["signal_names"] == ["input of dense 2", "input of dense 1", "input of max-pool 1", "input of conv 2", "pixels"]
+    assert [tuple(signal.shape) for signal in extras["signals"]] == [(16,), (7, 3, 3), (7, 6, 6), (6, 8, 8), (3, 16, 16)]
+    assert torch.equal(extras["signals"][-1], extras["source"])
+    layers, fit = fit_of(cnn, 1)
+    logits, entered = record_inputs(cnn, layers, x, (1,))
+    first = layers[0].invert(fit["operators"][0], logits[:, 1:2], entered[layers[0].link.name], bias=True)[0]
+    assert torch.allclose(extras["signals"][0], first, atol=1e-6)
+    extras = ex.explain(pooled_head, drawn(pooled_head, 1), "mip_in", target=1, reference=reference(drawn(pooled_head)), images=60,
+                        depth="features").extras
+    assert extras["signal_names"] == ["input of average pool 1", "top features"]
+
+
 def test_each_class_has_a_fit_of_its_own(mlp):
     first, second = (fit_of(mlp, target)[1]["operators"] for target in (0, 1))
     assert not torch.allclose(first[-2]["weight"], second[-2]["weight"], atol=1e-3)
@@ -269,6 +327,26 @@ def test_a_contrast_is_minus_its_opposite(mlp, cnn):
         x, others = drawn(network, 1, seed=8), reference(drawn(network))
         one, other = (ex.explain(network, x, "mip_in", target=t, reference=others, images=60).native for t in ((2, 0), (0, 2)))
         assert torch.allclose(one, -other, atol=1e-4 * one.abs().max())
+
+
+@pytest.mark.parametrize("start", ["logit", "one"])
+def test_a_negative_logit_is_warned_of_and_does_not_turn_round_what_keep_positive_only_keeps(cnn, start):
+    """With a bias of -100 the class's logit is negative, and all that is under it stays the same."""
+    x, maps = drawn(cnn, 1, seed=8), {}
+    for name, network in (("high", shifted(cnn, 100.0)), ("low", shifted(cnn, -100.0))):
+        for positive in (True, False):
+            settings = {"depth": "features", "start": start, "positive": positive}
+            maps[name, positive] = ex.explain(network, x, "mip_in", target=1, reference=reference(drawn(cnn)), images=60, **settings)
+    scale = {name: abs(maps[name, True].extras["logit"]) if start == "logit" else 1 for name in ("high", "low")}
+    kept = {name: maps[name, True].native / scale[name] for name in ("high", "low")}
+    assert maps["low", True].extras["logit"] < 0 < maps["high", True].extras["logit"]
+    assert torch.allclose(kept["high"], kept["low"], rtol=1e-3, atol=1e-6) and kept["low"].max() > 0
+    signed = {name: maps[name, False].native / abs(maps[name, False].extras["logit"]) for name in ("high", "low")}
+    sign = -1 if start == "logit" else 1
+    assert torch.sign(signed["high"]).equal(sign * torch.sign(signed["low"]))
+    assert not any("negative" in flag for positive in (True, False) for flag in maps["high", positive].flags)
+    flipped = [any("sign is flipped" in flag for flag in maps["low", positive].flags) for positive in (True, False)]
+    assert flipped == [False, start == "logit"] and any("goes with a higher logit" in flag for flag in maps["low", True].flags)
 
 
 def test_the_source_signals_logit_is_the_networks_own(cnn, pooled_head):
@@ -315,6 +393,58 @@ def test_the_way_down_ends_above_what_cannot_be_turned_round(build, side, layer,
     assert found.extras["source"].shape[0] == size[0]
 
 
+class Scale(nn.Module):
+    """One factor for each channel, as the normalisation of a network without implicit bias (NIB) makes it."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.register_buffer("factor", factor)
+
+    def forward(self, x):
+        return x * (1 * self.factor)[:, None, None]
+
+
+def scaled_module(factors, scale=True):
+    """Two convolutions with a factor for each channel, as layers of their own or as part of the convolutions."""
+    module = seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False), nn.ReLU(), nn.Flatten(),
+                                          nn.Linear(64, 5)), 2)
+    if not scale:
+        with torch.no_grad():
+            for layer, factor in zip((module[0], module[2]), factors, strict=True):
+                layer.weight *= factor[:, None, None, None]
+                if layer.bias is not None:
+                    layer.bias *= factor
+        return module
+    return nn.Sequential(module[0], Scale(factors[0]), module[1], module[2], Scale(factors[1]), *module[3:])
+
+
+def test_a_factor_for_each_channel_is_inverted_with_its_convolution():
+    factors = torch.tensor([0.5, 1.0, 2.0, 3.0]), torch.tensor([2.0, 0.3, 1.0, 0.7])
+    apart, folded = (classifier(scaled_module(factors, scale), side=8) for scale in (True, False))
+    x, others = drawn(apart, 1, seed=8), reference(drawn(apart))
+    one, other = (ex.explain(network, x, "mip_in", target=1, reference=others, images=60) for network in (apart, folded))
+    assert one.extras["layer"] == "pixels"
+    assert torch.allclose(one.native, other.native, rtol=1e-3, atol=1e-4 * one.native.abs().max())
+
+
+def test_a_factor_that_depends_on_the_image_ends_the_way_down():
+    class Squeeze(nn.Module):
+        def forward(self, x):
+            return x * x.mean((2, 3), keepdim=True)
+
+    network = classifier(seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), Squeeze(), nn.ReLU(),
+                                                      nn.Flatten(), nn.Linear(64, 5)), 2), side=8)
+    attribution = ex.explain(network, drawn(network, 1), "mip_in", target=1, reference=reference(drawn(network)), images=60)
+    assert attribution.extras["layer"] != "pixels" and attribution.extras["source"].shape == (4, 4, 4)
+
+
+def test_the_embedded_network_without_implicit_bias_is_inverted_down_to_the_pixels():
+    network = ex.load_model("scenes_nib_vgg")
+    layers = layers_of(network, "auto", Target.of(0))
+    assert [layer.title for layer in layers if layer.kind == "conv"] == ["conv 5", "conv 4", "conv 3", "conv 2", "conv 1"]
+    assert layers[-1].link.source == network.walkable.input
+
+
 def test_auto_goes_to_the_features_where_the_network_is_large(cnn, monkeypatch):
     x, others = drawn(cnn, 1), reference(drawn(cnn))
     deep = ex.explain(cnn, x, "mip_in", target=1, reference=others, images=60)
@@ -358,11 +488,21 @@ def test_a_fit_is_kept_on_disk_and_its_images_serve_every_class(cnn, tmp_path):
 def test_lower_layers_are_fitted_on_fewer_images_within_bounds(cnn, monkeypatch):
     layers = layers_of(cnn, "auto", Target.of(1))
     assert {count for _, count in method._images_of(layers, 500)} == {500}
-    monkeypatch.setattr(method, "_KERNEL_WORK", 1e6)
+    monkeypatch.setattr(method, "_MAP_NUMBERS", 6 * 8 * 8 * 20)  # 20 images of the first map
     counts = [count for _, count in method._images_of(layers, 500)]
-    assert counts == sorted(counts, reverse=True) and counts[0] == 500 and counts[-1] < 500
-    x = drawn(cnn, 1)
-    assert torch.isfinite(ex.explain(cnn, x, "mip_in", target=1, reference=reference(drawn(cnn)), images=60).native).all()
+    assert counts == sorted(counts, reverse=True) and counts[0] == 500 and counts[-1] == 10
+    monkeypatch.setattr(inverse, "_KERNEL_WORK", 1e6)
+    attribution = ex.explain(cnn, drawn(cnn, 1), "mip_in", target=1, reference=reference(drawn(cnn)), images=60)
+    assert torch.isfinite(attribution.native).all()
+    assert attribution.extras["fitted_on"] == (
+        "dense 2: 60 of 60; dense 1: 60 of 60; conv 2: 20 of 60, 1 pixel in 6; conv 1: 10 of 60")
+
+
+def test_without_a_bound_a_fit_uses_every_image_and_pixel(cnn, pooled_head):
+    for network, used in ((cnn, "dense 2: 60 of 60; dense 1: 60 of 60; conv 2: 60 of 60; conv 1: 60 of 60"),
+                          (pooled_head, "average pool 1: 60 of 60; conv 2: 60 of 60; conv 1: 60 of 60")):
+        attribution = ex.explain(network, drawn(network, 1), "mip_in", target=1, reference=reference(drawn(network)), images=60)
+        assert attribution.extras["fitted_on"] == used
 
 
 def test_a_reference_set_of_one_image_is_refused(mlp):

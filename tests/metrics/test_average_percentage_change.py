@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from support.networks import classifier, residual_module
 
 import explainers as ex
 from explainers.data.reference import ReferenceSet
+from explainers.encoding import decode, encode
 from explainers.metrics.average_percentage_change import measure, percentage_change
 
 
@@ -21,6 +23,18 @@ def test_it_is_the_mean_over_images_and_then_over_classes():
     found = percentage_change(before, after, torch.tensor([0, 0, 7]))
     assert found.mean == pytest.approx((0.3 + 0.25) / 2) and found.positive == pytest.approx((0.1 + 0) / 2)
     assert found.median == pytest.approx((0.3 + 0.25) / 2) and (found.images, found.skipped) == (3, 0)
+
+
+def test_it_keeps_the_logits_of_every_image_and_its_error_over_the_classes():
+    before, after, labels = torch.tensor([10.0, 0.0, 10.0, -4.0]), torch.tensor([8.0, 1.0, 14.0, -3.0]), torch.tensor([0, 0, 0, 7])
+    change = percentage_change(before, after, labels)
+    for kept, given in ((change.before, before), (change.after, after), (change.labels, labels)):
+        assert np.array_equal(kept, given.numpy())
+    assert change.error == pytest.approx((0.3 - 0.25) / 2)  # of two values: half their difference
+    assert change.positive_error == pytest.approx((0.1 - 0) / 2)
+    assert np.isnan(percentage_change(before[:1], after[:1], labels[:1]).error)
+    again = decode(encode(change))
+    assert np.array_equal(again.after, change.after) and again.mean == change.mean
 
 
 def test_an_image_without_a_logit_is_left_out_and_told():

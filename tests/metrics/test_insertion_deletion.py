@@ -81,6 +81,39 @@ def test_coarse_cells_are_blocks_in_a_pixel_protocol(patch, planted):
     assert found.cells == (4, 4) and found.insertion[1] == pytest.approx(1, abs=1e-5)
 
 
+def test_the_class_is_lost_and_regained_where_half_the_patch_is_seen(patch, planted):
+    """The network decides for class 1 once more than half of the patch's 64 pixels are shown; a step is a quarter of them."""
+    order = planted + np.linspace(0.5, 0, 1024, dtype=np.float32).reshape(32, 32)
+    found = m.measure(patch, ones(), order, target=1, baseline="zero", step=16)
+    assert found.regained_at == 3 * 16 / 1024 and found.lost_at == 2 * 16 / 1024
+    blind = m.measure(patch, ones(), -order, target=1, baseline="zero", step=16)
+    assert blind.regained_at == (960 + 48) / 1024 and blind.lost_at == (960 + 32) / 1024
+    numbers = m.METRIC.numbers(found)
+    assert (numbers["lost_at"], numbers["regained_at"]) == (found.lost_at, found.regained_at)
+
+
+def curves(first: list[int], values: list[float], target: int | tuple[int, int] = 1) -> m.InsertionDeletion:
+    """Curves over fractions 0, 1/4, .., 1 with these most probable classes and these values, for insertion as for deletion."""
+    top = m.Top(np.array([[index, 5, 6] for index in first]), np.zeros((5, 3)))
+    values = np.array(values)
+    return m.InsertionDeletion(np.linspace(0, 1, 5), values, values, top, top, "rise", Target.of(target), 1, (2, 2), ex.Passes(3))
+
+
+@pytest.mark.parametrize(("first", "lost", "regained"), [
+    ([1, 1, 2, 1, 2], 0.5, 0.0), ([2, 2, 2, 1, 2], 0.0, 0.75), ([1, 1, 1, 1, 1], None, 0.0), ([2, 2, 2, 2, 2], 0.0, None)])
+def test_lost_and_regained_are_the_first_change_of_the_most_probable_class(first, lost, regained):
+    found = curves(first, [0.3] * 5)
+    assert (found.lost_at, found.regained_at) == (lost, regained)
+    numbers = m.METRIC.numbers(found)
+    assert numbers["lost_at"] == (1.0 if lost is None else lost) and numbers["regained_at"] == (1.0 if regained is None else regained)
+
+
+def test_a_contrast_is_lost_where_its_sign_turns():
+    found = curves([9] * 5, [0.4, 0.1, 0.0, -0.2, 0.3], target=(1, 2))
+    assert (found.lost_at, found.regained_at) == (0.5, 0.0)
+    assert curves([1] * 5, [-0.1] * 5, target=(1, 2)).regained_at is None
+
+
 def test_by_magnitude_a_map_of_evidence_against_finds_the_patch(patch, planted):
     against = 0.1 - planted  # -0.9 on the patch, 0.1 elsewhere
     by_value = m.measure(patch, ones(), against, target=1, baseline="zero", step=32)
@@ -333,7 +366,8 @@ def test_sigmoid_probabilities_do_not_share(toy, image, shuffled):
     ({"resolution": 64}, "at most the image's 32"), ({"output": "logit"}, "output must be"),
     ({"order_by": "rank"}, "order_by must be"),
     ({"labels": (1,)}, "only the protocol 'dmbp'"), ({"labels": (9,), "protocol": "dmbp"}, "classes 0 to 4"),
-    ({"labels": (2,), "protocol": "dmbp"}, "leave the target out"), ({"target": 9}, "classes 0 to 4"),
+    ({"labels": (2,), "protocol": "dmbp"}, "leave the target out"),
+    ({"labels": (3,), "protocol": "dmbp", "order_by": "magnitude"}, "cIM orders by value"), ({"target": 9}, "classes 0 to 4"),
     ({"baseline": torch.zeros(1, 3, 8, 8)}, "must have the image's"),
 ])
 def test_bad_terms_are_refused(wrong, sentence, toy, image, shuffled):

@@ -21,7 +21,7 @@ PROJECT = ("explainers", "components", "pages", "app")
 FLOORS = (  # of explainers, from the ground up: a file may import what is below it or on its own floor
     ("encoding.py", "errors.py", "keys.py", "parameters.py", "passes.py", "progress.py", "resampling.py", "target.py"),
     ("cache.py", "dicom.py", "picture_limits.py", "pictures.py", "windowing.py", "data/__init__.py", "data/backgrounds.py",
-     "data/digits.py", "data/gallery.py", "data/glyphs.py", "data/outlines.py", "data/palettes.py", "data/pen.py",
+     "data/cifar10.py", "data/digits.py", "data/gallery.py", "data/glyphs.py", "data/outlines.py", "data/palettes.py", "data/pen.py",
      "data/photographs.py", "data/sample.py", "data/samples.py", "data/scenes.py"),
     ("networks/*.py",),
     ("baselines.py", "data/class_pairs.py", "data/labelled.py", "data/pools.py", "data/reference.py", "data/shipped_statistics.py",
@@ -31,14 +31,15 @@ FLOORS = (  # of explainers, from the ground up: a file may import what is below
     ("requirements.py",),
     ("contract.py",),
     ("methods/*.py",),
-    ("question.py", "data/statistics.py"),
+    ("question.py", "attack.py", "data/statistics.py"),
     ("metrics/*.py",),
     ("measurement.py",),
     ("engine.py",),
     ("__init__.py",),
 )
 SHARED_ROOMS = ("state", "shell", "sidebar", "compute", "drawing")
-PAGE_ROOMS = ("compare", "be_the_mask", "faithfulness", "class_sensitivity", "sanity_checks", "attribution_mask", "methods")
+PAGE_ROOMS = ("compare", "be_the_mask", "faithfulness", "class_sensitivity", "sanity_checks", "attribution_mask", "adversarial_attack",
+              "methods")
 LIBRARIES = {  # which libraries the files of a room must not import
     "explainers": {"streamlit", "plotly", "pandas"},
     "components": {"torch", "torchvision"},

@@ -7,6 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support import page
 from support.page import captions, chart, charts, choose, click, errors, has, section
@@ -14,8 +15,10 @@ from support.page import captions, chart, charts, choose, click, errors, has, se
 import explainers as ex
 from components.attribution_mask import masked_accuracy
 from components.compute import asked
+from components.drawing import colour
 from components.state.engine import network as shared_network
 from explainers.data.labelled import scenes_set
+from explainers.methods.attribution_mask import reader_logits
 from explainers.metrics import masked_input_accuracy
 
 PAGE = "attribution_mask"
@@ -23,6 +26,7 @@ FIRST = "star-heart"  # the picture that the app shows first for the network of 
 TWO = ["Gradient x Sign (GxSI)", "Guided Backpropagation"]
 KEYS = ["gradient_x_sign", "guided_backprop"]
 LINES = "masking-lines"
+OTHER = "Scenes: residual network"
 
 
 def first_input(network: str = "scenes_vgg"):
@@ -122,6 +126,98 @@ def test_a_base_that_fails_leaves_the_others(open_app, free, monkeypatch):
     assert [warning.value for warning in app.warning] == [f"{TWO[1]}: It is not in the mood."]
 
 
+@pytest.mark.parametrize("network", ["scenes_vgg", "scenes_nib_vgg"])
+def test_every_iteration_is_shown_with_its_sum_beside_its_logit(open_app, free, network):
+    product = ["Gradient x Input"]
+    app = open_app(PAGE, {"network": network, "bases": product, "mask_iterations": "3", "mask_step": "1", "mask_stretch": "false"})
+    assert not has(app, "every-mask-table")
+    app = page.unfold(app, "every_mask")
+    net, x, target = first_input(network)
+    attribution = ex.explain(net, x, "attribution_mask", target=target, base="gradient_x_input", iterations=3)
+    rows = {name: cells for name, *cells in page.table(app, "every-mask-table")}
+    sums, logits = rows["Sum of attributions"], rows["Logit"]
+    assert [number(text) for text in sums[:3]] == pytest.approx(attribution.extras["attribution_sum"], rel=0.006)
+    assert [number(text) for text in logits] == pytest.approx(attribution.extras["logit"], rel=0.006) and sums[3] == "\u2013"
+    assert (sums[:3] == logits[:3]) == (network == "scenes_nib_vgg")
+    words = section(app, "every_mask")
+    assert ("sum to the logit, because nothing is added by biases" in words) == (network == "scenes_nib_vgg")
+    assert rows["Masks"] == ["0", "1", "2", "3"] and rows["First choice"][0].startswith(net.categories[target])
+    sources = page.pictures(app, "every-mask-table")
+    assert len(sources) == 4 + 3 + 3
+    first_mask, first_map = decoded(sources[4]), decoded(sources[7])
+    assert first_mask.mean() == pytest.approx(255 * float(attribution.extras["masks"][0].mean()), abs=1)
+    shown = colour.prepare([(attribution.extras["attributions"][0].sum(0).numpy(), True)], colour.Display(clip=98))[0]
+    expected = colour.over(shown, Image.new("RGB", (128, 128)), "None").astype(float)
+    assert np.array_equal(first_map, expected) and rows["Attributions"][0] == f"\u00b1 {shown.limit:.3g}"
+    app = choose(app, "mask_channels", "Red, green, blue")
+    assert len(page.pictures(app, "every-mask-table")) == 4 + 3 * 3 + 3 * 3
+    assert [name for name, *_ in page.table(app, "every-mask-table")][2:5] == ["Mask, red", "Mask, green", "Mask, blue"]
+    red = decoded(page.pictures(app, "every-mask-table")[4])
+    assert red.mean() == pytest.approx(255 * float(attribution.extras["masks"][0, 0].mean()), abs=1)
+
+
+def number(text: str) -> float:
+    return float(text.replace("\u2212", "-"))
+
+
+def test_the_iterations_of_another_base_method_are_shown_when_it_is_chosen(open_app, free):
+    app = page.unfold(open_app(PAGE, {"bases": TWO, "mask_iterations": "2"}), "every_mask")
+    before = page.table(app, "every-mask-table")
+    assert page.value(app, "mask_film") == TWO[0]
+    app = choose(app, "mask_film", TWO[1])
+    assert page.table(app, "every-mask-table") != before and f"{TWO[1]} is not made to sum" in section(app, "every_mask")
+
+
+def test_a_reader_says_what_it_makes_of_the_masked_pictures(open_app, free):
+    link = {"bases": TWO, "mask_iterations": "3", "mask_step": "3"}
+    app = open_app(PAGE, link)
+    assert page.value(app, "mask_reader") == "The same network" and "reader" not in section(app, "masking-tiles")
+    assert "Scenes: VGG with biases" not in page.widget(app, "mask_reader").options
+    app = choose(app, "mask_reader", OTHER)
+    net, x, target = first_input()
+    other, lines, tiles = shared_network("scenes_resnet"), chart(app, LINES)["data"], section(app, "masking-tiles")
+    for line, title, key in zip(lines[2:], TWO, KEYS, strict=True):
+        masks = ex.explain(net, x, "attribution_mask", target=target, base=key, iterations=3).extras["masks"]
+        *probabilities, blank = reader_logits(other, net, x, masks).softmax(1)
+        probabilities = torch.stack(probabilities)
+        assert line["name"] == f"{title}, reader" and line["line"]["dash"] == "dot"
+        assert line["y"] == pytest.approx((100 * probabilities[:, target]).tolist(), abs=1e-3)
+        highest, first = probabilities[3].max(0)
+        assert f"reader: {net.categories[int(first)]} {100 * float(highest):.1f} %" in tiles
+    verdict = section(app, "masking-verdict")
+    assert f"{OTHER} reads the same pictures" in verdict
+    assert f"a blank picture it takes for {net.categories[int(blank.argmax())]} ({100 * float(blank.max()):.1f} %)" in verdict
+    app = page.unfold(app, "every_mask")
+    rows = {name: cells for name, *cells in page.table(app, "every-mask-table")}
+    assert len(rows[f"Read by {OTHER}"]) == 4
+    again = open_app(PAGE, {**link, "mask_reader": OTHER, "mask_channels": "Red, green, blue", "mask_film": TWO[1]})
+    again = page.unfold(again, "every_mask")
+    assert page.value(again, "mask_reader") == OTHER and len(chart(again, LINES)["data"]) == 4
+    assert page.value(again, "mask_film") == TWO[1] and page.value(again, "mask_channels") == "Red, green, blue"
+
+
+def test_a_reader_that_cannot_read_these_pictures_is_refused_with_the_reason(open_app, free, monkeypatch):
+    def refuse(*_):
+        raise ex.UnsupportedError("It takes images of another size.")
+
+    monkeypatch.setattr("components.attribution_mask.reader.check_reader", refuse)
+    app = open_app(PAGE, {"bases": TWO[:1], "mask_iterations": "1", "mask_reader": OTHER})
+    assert [warning.value for warning in app.warning] == ["It takes images of another size."]
+    assert len(chart(app, LINES)["data"]) == 1
+
+
+def test_a_reader_has_curves_beside_the_networks(open_app, free, monkeypatch, few_scenes):
+    monkeypatch.setattr(masked_accuracy, "scenes_set", lambda count, seed, progress: few_scenes)
+    monkeypatch.setattr(masked_accuracy, "SIDE_BY_SIDE", ("scenes_nib_vgg", "scenes_vgg"))
+    app = open_app(PAGE, {"mask_view": "A labelled set", "bases": TWO[:1], "mask_iterations": "2", "mask_noise": "0.2",
+                          "mask_reader": "Scenes: VGG with biases"})
+    nib, biased = shared_network("scenes_nib_vgg"), shared_network("scenes_vgg")
+    result = masked_input_accuracy.measure(nib, few_scenes.inputs(nib, 0.2), few_scenes.labels, KEYS[0], 2, reader=biased)
+    first, second = accuracies(app)
+    assert first == [[100 * value for value in line] for line in (result.accuracy, result.reader_accuracy)]
+    assert len(second) == 1  # the reader is the network itself there
+
+
 def accuracies(app) -> list[list[list[float]]]:
     """The curves of each chart."""
     return [[line["y"] for line in spec["data"]] for spec in charts(app)]
@@ -195,6 +291,9 @@ def test_a_persons_own_pictures_are_labelled_by_their_names(open_app, free, few_
 def test_small_grey_pictures_and_contrasts_are_taken(open_app, free):
     app = open_app(PAGE, {"network": "Digits: CNN-M of MIP-IN", "against": "9", "methods": ["Gradient"], "mask_iterations": "2"})
     assert not errors(app) and "\u2212 9" in page.heading(app) and " points " in section(app, "masking-tiles")
+    app = page.unfold(app, "every_mask")
+    rows = {name: cells for name, *cells in page.table(app, "every-mask-table")}
+    assert not has(app, "mask_channels") and "points" in rows["Probability"][0] and len(rows["Difference of logits"]) == 3
 
 
 def test_an_old_link_to_be_the_mask_leads_to_its_page(open_app):

@@ -182,7 +182,7 @@ def test_downloads_hold_what_the_page_shows(open_app, monkeypatch):
     lines = list(csv.DictReader(io.StringIO(class_exports.numbers(seen["workspace"], seen["rows"]).decode())))
     assert len(lines) == 2 * 3 and {line["method"] for line in lines} == {"gradient", "grad_cam"}
     first = lines[0]
-    distances = next(row for row in seen["rows"] if row.method.key == first["method"]).distances
+    distances = next(row for row in seen["rows"] if row.key == first["method"]).distances
     assert float(first["ssim"]) == pytest.approx(distances.between(int(first["class_a"]), int(first["class_b"])).ssim, rel=1e-5)
     picture = Image.open(io.BytesIO(class_exports.figure(seen["workspace"], list(zip(seen["rows"], seen["shown"], strict=True)),
                                                          seen["display"])))

@@ -91,7 +91,8 @@ def test_long_titles_are_short_in_the_figure_and_none_is_longer_than_its_panel(o
 def test_a_method_keeps_its_style_whatever_stands_beside_it(open_app):
     app = page.run_all(open_app("faithfulness", query={"methods": ["RISE", "Gradient"]}), "curves")
     alone = curves.style("gradient")
-    traces = [trace for trace in page.chart(app, "curves-figure")["data"] if trace.get("legendgroup") == "gradient"]
+    traces = [trace for trace in page.chart(app, "curves-figure")["data"] if trace.get("legendgroup") == "gradient"
+              and "line" in trace]
     assert traces and all((trace["line"]["color"], trace["line"]["dash"], trace["marker"]["symbol"]) ==
                           (alone.colour, alone.dash, alone.mark) for trace in traces)
     assert curves.swatch(alone) in "".join(each.value for each in page.nodes(app, "scrub") if each.type == "html")

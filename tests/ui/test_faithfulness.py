@@ -15,6 +15,7 @@ from support import page
 import explainers as ex
 from components.compute import asked
 from components.drawing import curves
+from components.drawing.downloads import Answer
 from components.faithfulness import baseline_views, curve_exports, map_curves, rankings, refinement, scrub
 from components.faithfulness.map_curves import SCORES, MapCurves
 from components.faithfulness.protocol_controls import BASELINES
@@ -42,9 +43,14 @@ def digit():
     return network, x, ex.explain(network, x, "gradient")
 
 
+def lines(app) -> list[dict]:
+    """The curves in the figure, without the rings on them."""
+    return [trace for trace in page.chart(app, "curves-figure")["data"] if trace["mode"] == "lines+markers"]
+
+
 def legend(app) -> dict[str, str]:
     """Each map's line in the legend, by the method's key."""
-    return {trace["legendgroup"]: trace["name"] for trace in page.chart(app, "curves-figure")["data"]}
+    return {trace["legendgroup"]: trace["name"] for trace in lines(app)}
 
 
 def aucs(result: metric.InsertionDeletion) -> str:
@@ -57,14 +63,15 @@ def made(key: str, insertion: float, deletion: float, settings: Params | None = 
     up, down = 0 * flat + insertion, 0 * flat + deletion
     result = metric.InsertionDeletion(flat, up, down, top, top, "rise", ex.Target.of(0), 1, (8, 8), ex.Passes(3), **rest)
     method = ex.methods()[key]
-    return MapCurves(SimpleNamespace(method=method), SimpleNamespace(flags=(), signed=method.signed), curves.Style("#000000"), result,
+    attribution = SimpleNamespace(flags=(), signed=method.signed, params=vars(method.settings()))
+    return MapCurves(SimpleNamespace(method=method), attribution, curves.Style("#000000"), result,
                      settings or Params())
 
 
 def test_the_curves_of_all_methods_and_of_the_controls_are_drawn(opened):
     app = opened()
     assert not page.errors(app)
-    traces = page.chart(app, "curves-figure")["data"]
+    traces = lines(app)
     keys = ["gradient", "gradient_x_input", "random", "center", "sobel"]
     for axis in ("x", "x2"):
         assert sorted(trace["legendgroup"] for trace in traces if trace["xaxis"] == axis) == sorted(keys)
@@ -81,7 +88,7 @@ def test_what_is_drawn_is_what_the_metric_measures(opened, digit):
     app = opened(protocol="I-GOS", cells="7 \u00d7 7", methods=["Gradient"])
     expected = metric.measure(*digit, protocol="i_gos", resolution=7, step=49)
     assert legend(app)["gradient"].endswith(aucs(expected))
-    trace = next(trace for trace in page.chart(app, "curves-figure")["data"] if trace["legendgroup"] == "gradient")
+    trace = next(trace for trace in lines(app) if trace["legendgroup"] == "gradient")
     assert np.array_equal(page.numbers(trace["y"]), expected.insertion)
 
 
@@ -129,7 +136,7 @@ def test_only_what_is_new_is_measured(opened, engine):
     before = engine.runs
     page.choose(app, "methods", ["gradient", "gradient_x_input"])
     assert engine.runs == before + 1 + 1 + 5  # one map, its curves, and those under five baselines
-    assert len(page.chart(app, "curves-figure")["data"]) == 10
+    assert len(lines(app)) == 10
 
 
 def test_while_a_new_map_waits_the_others_stay(opened, engine, monkeypatch):
@@ -178,6 +185,52 @@ def test_the_other_labels_are_only_for_dmbp(opened):
     app = opened(protocol="DMBP")
     page.choose(app, "labels", [page.widget(app, "labels").options[-1]])
     assert "cIM \u2191" in page.table(app, "ranking")[0] and not page.errors(app)
+
+
+SCENE = {"network": "Scenes: VGG with biases", "picture": "star-heart", "class": "heart", "protocol": "DMBP",
+         "methods": ["Gradient"], "step": "4096"}
+
+
+def test_the_other_object_of_a_sample_is_filled_in_for_cim(open_app):
+    """And a person can choose another one."""
+    network = ex.load_model("scenes_vgg")
+    names = list(network.categories)
+    x = network.preprocess(next(sample for sample in ex.samples() if sample.name == "star-heart").load())
+    attribution = ex.explain(network, x, "gradient", target=names.index("heart"))
+
+    def cim(label: str) -> str:
+        return f"{metric.measure(network, x, attribution, protocol='dmbp', step=4096, labels=(names.index(label),)).cim:.3f}"
+
+    app = open_app("faithfulness", SCENE)
+    assert page.widget(app, "labels").placeholder == "star (in this sample)"
+    head, *rows = page.table(app, "ranking")
+    assert next(row for row in rows if row[0] == "Gradient")[head.index("cIM \u2191")] == cim("star") != cim("sun")
+    page.choose(app, "labels", ["sun"])
+    head, *rows = page.table(app, "ranking")
+    assert next(row for row in rows if row[0] == "Gradient")[head.index("cIM \u2191")] == cim("sun")
+
+
+def test_there_is_no_cim_by_magnitude(open_app):
+    app = open_app("faithfulness", {**SCENE, "order": "Magnitudes"})
+    assert "cIM \u2191" not in page.table(app, "ranking")[0] and not page.errors(app)
+    assert any("No cIM: it orders by value" in caption for caption in page.captions(app))
+
+
+def test_where_the_class_is_lost_and_regained_stands_in_the_table_and_on_the_curves(opened, digit):
+    app = opened(methods=["Gradient"])
+    expected = metric.measure(*digit, step=112)
+    head, *rows = page.table(app, "ranking")
+    row = next(row for row in rows if row[0] == "Gradient")
+    assert row[head.index("Class lost at \u2193")] == rankings._share(expected.lost_at).replace("\u00a0", " ")
+    assert row[head.index("Class regained at \u2193")] == rankings._share(expected.regained_at).replace("\u00a0", " ")
+    rings = {trace["xaxis"]: page.numbers(trace["x"])[0] for trace in page.chart(app, "curves-figure")["data"]
+             if trace["mode"] == "markers"}
+    assert rings == {"x": pytest.approx(expected.regained_at), "x2": pytest.approx(expected.lost_at)}  # none for the controls
+
+
+@pytest.mark.parametrize(("fraction", "words"), [(None, "never"), (0.0, "0 %"), (0.0125, "1.2 %"), (0.25, "25 %"), (1.0, "100 %")])
+def test_a_share_in_words(fraction, words):
+    assert rankings._share(fraction).replace("\u00a0", " ") == words
 
 
 def test_a_contrast_is_a_difference_of_probabilities(opened):
@@ -329,7 +382,19 @@ def test_a_signed_map_that_loses_is_pointed_to_magnitudes(monkeypatch, key, inse
     monkeypatch.setattr(rankings.st, "html", html.append)
     settings = Params(order_by=order_by)
     rankings.verdict([made(key, insertion, 0.1, settings), made("random", 0.3, 0.3, settings)])
+    assert ("multiply Gradient by the image" in html[0]) == hinted
     assert ("order by magnitudes" in html[0]) == hinted and ("does not beat" in html[0]) == (insertion < 0.3)
+
+
+def test_a_map_that_is_multiplied_by_the_image_already_is_not_told_to(monkeypatch):
+    html = []
+    monkeypatch.setattr(rankings.st, "html", html.append)
+    loser = made("guided_grad_cam", 0.2, 0.1)
+    product = replace(loser, attribution=SimpleNamespace(flags=(), signed=True, params={"times_input": True}))
+    rankings.verdict([loser, made("gradient", 0.2, 0.1), made("random", 0.3, 0.3)])
+    assert "or multiply Guided Grad-CAM and Gradient by the image (Times input in the settings)." in html[0]
+    rankings.verdict([product, made("random", 0.3, 0.3)])
+    assert "order by magnitudes above." in html[1] and "multiply" not in html[1]
 
 
 def test_without_a_method_one_line_asks_for_one(opened):
@@ -395,7 +460,7 @@ def test_coarse_levels_are_not_measured_where_finer_ones_are_known(opened, engin
 def test_the_levels_end_with_the_settings_themselves(digit, step, expected):
     settings = Params(step=step)
     network, x, attribution = digit
-    answers = [(ex.ask(network, x, "gradient"), attribution)]
+    answers = [Answer(ex.ask(network, x, "gradient"), attribution)]
     assert [level.most_steps for level in refinement.levels(answers, settings)] == expected
     assert refinement.levels(answers, settings)[-1] == settings
 

@@ -77,13 +77,19 @@ PAGES = {  # each page's own settings as they stand in a link, and as the page r
         {"randomise": "Last layer only", "drawn": "Permuted", "draw_seed": "3", "likeness": "HOG"},
         {"randomise": "Last layer only", "drawn": "Permuted", "draw_seed": 3, "likeness": "HOG"}),
     "attribution_mask": (
-        {"bases": ["Guided Backpropagation"], "mask_iterations": "4", "mask_step": "2", "mask_line": "Logit", "mask_stretch": "false"},
-        {"bases": ["guided_backprop"], "mask_iterations": 4, "mask_step": 2, "mask_line": "Logit", "mask_stretch": False}),
+        {"bases": ["Guided Backpropagation"], "mask_iterations": "4", "mask_step": "2", "mask_line": "Logit", "mask_stretch": "false",
+         "mask_reader": "Scenes: residual network"},
+        {"bases": ["guided_backprop"], "mask_iterations": 4, "mask_step": 2, "mask_line": "Logit", "mask_stretch": False,
+         "mask_reader": "Scenes: residual network"}),
+    "adversarial_attack": (
+        {"attack_direction": "Towards another class", "attack_change": "4", "attack_steps": "5", "attack_towards": "star"},
+        {"attack_direction": "Towards another class", "attack_change": 4, "attack_steps": 5, "attack_towards": "star"}),
 }
 QUESTIONS = {
     "compare": "Where did it look?", "methods": "What is each method?", "faithfulness": "Does the network agree?",
     "class_sensitivity": "Does the map follow the class?", "sanity_checks": "Does the map follow the weights?",
-    "attribution_mask": "What does a map leave of it?", "be_the_mask": "What if it saw only that?"}
+    "attribution_mask": "What does a map leave of it?", "be_the_mask": "What if it saw only that?",
+    "adversarial_attack": "Does the map follow an attack?"}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -62,6 +62,7 @@ def no_computing(monkeypatch, engine):
 
 
 @pytest.mark.parametrize("name", ["", "be_the_mask", "faithfulness", "class_sensitivity", "sanity_checks", "attribution_mask",
+                                  "adversarial_attack",
                                   "methods"])
 def test_every_page_says_what_is_missing_and_computes_nothing(open_app, no_computing, name):
     app = open_app(name, LINK)

@@ -222,7 +222,7 @@ def test_the_number_of_stages_is_off_where_it_changes_nothing(open_app, name, of
 
 def test_the_probability_is_named_where_another_class_comes_first(open_app, at_once):
     text = strip(open_app("sanity_checks", {**PAGE, "class": "2"}))
-    assert "p 0.97" in text and "p 0.97 for" not in text
+    assert "p 1.00" in text and "p 1.00 for" not in text
     text = strip(open_app("sanity_checks", {**PAGE, "class": "5"}))
     assert "predicts 2" in text and "p < 0.01 for 5" in text
 

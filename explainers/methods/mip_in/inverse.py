@@ -8,7 +8,9 @@ section 4.1). All have closed forms, solved in float64:
   with the smaller Gram matrix (equation 6). The dual form stores D and Tc instead of W, where that takes less memory, as for
   the 25088 x 4096 matrix of VGG's first dense layer and 1000 images.
 - convolution: T ~ K * S, a transposed convolution of the same kernel size, stride, padding and dilation, without bias (equation 7).
-  Its normal equations separate by the pixels' phase relative to the stride, because a pixel sees only the taps of its phase.
+  Its normal equations separate by the pixels' phase relative to the stride, because a pixel sees only the taps of its phase. They
+  are added up in blocks of images. Where all pixels of all images would take too long, each image gives every k-th pixel, beginning
+  at another one than the image before it, so that all images and all places count.
 - max-pooling: S goes to the position of the maximum. Average pooling: S goes to all cells of its window, and each cell is
   scaled and shifted by a ridge regression with one unknown.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import ceil, prod
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ Operator = Mapping[str, Tensor]
 """A fitted inverse: float32 tensors by name, as they are stored on disk."""
 
 _BLOCK_NUMBERS = 2**23  # float64 numbers in one block of images: 64 MiB
+_KERNEL_WORK = 1e10  # multiplications in one convolution's normal equations: about a second on one CPU core
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,14 @@ class Geometry:
         reach = [(d, phase + self.padding[axis] - d * self.dilation[axis]) for d in range(self.kernel[axis])]
         return [(d, e // self.stride[axis]) for d, e in reach if e % self.stride[axis] == 0]
 
-    def work(self, channels: int, size: Sequence[int]) -> float:
-        """Multiplications per image in the normal equations of an inverse of ``channels`` channels to an input of ``size``."""
-        return prod(size) * (channels * prod(self.kernel)) ** 2 / prod(self.stride) ** 2
+    def pixel_step(self, images: int, channels: int, size: Sequence[int]) -> int:
+        """k, where a fit uses every k-th pixel: the least with which the normal equations take ``_KERNEL_WORK`` multiplications.
+
+        images: their number. channels: those of the signal. size: (h, w) of the input. k is at most the number of images, so that
+        every place is seen in some image.
+        """
+        work = images * prod(size) * (channels * prod(self.kernel)) ** 2 / prod(self.stride) ** 2
+        return max(1, min(images, ceil(work / _KERNEL_WORK)))
 
 
 def solve(gram: Tensor, right: Tensor) -> Tensor:
@@ -161,37 +169,50 @@ def invert_cells(inverse: Operator, signal: Tensor, bias: bool) -> Tensor:
     return slope * (signal - inverse["above"]) + inverse["below"] if bias else slope * signal
 
 
-def fit_kernel(signal: Tensor, entered: Tensor, geometry: Geometry) -> Operator:
-    """The kernel (O, I, kh, kw) whose transposed convolution of signal (n, O, h, w) best fits entered (n, I, H, W)."""
-    kernel = signal.new_zeros(signal.shape[1], entered.shape[1], *geometry.kernel)
+def fit_kernel(signal: Tensor, entered: Tensor, geometry: Geometry, step: int = 1) -> Operator:
+    """The kernel (O, I, kh, kw) whose transposed convolution of signal (n, O, h, w) best fits entered (n, I, H, W).
+
+    step: every how many pixels the fit uses, see ``Geometry.pixel_step``.
+    """
+    kernel = torch.zeros(signal.shape[1], entered.shape[1], *geometry.kernel, dtype=torch.float64, device=signal.device)
     for phases in product(*(range(stride) for stride in geometry.stride)):
         taps = list(product(*(geometry.taps(axis, phase) for axis, phase in enumerate(phases))))
-        if taps:
-            pixels = entered[:, :, phases[0]::geometry.stride[0], phases[1]::geometry.stride[1]]
-            weights = _fit_taps(signal, pixels, [(down, right) for (_, down), (_, right) in taps])
+        pixels = entered[:, :, phases[0]::geometry.stride[0], phases[1]::geometry.stride[1]]
+        if taps and pixels.numel():
+            weights = _fit_taps(signal, pixels, [(down, right) for (_, down), (_, right) in taps], step)
             for k, ((row, _), (column, _)) in enumerate(taps):
                 kernel[:, :, row, column] = weights[:, k]
     return {"kernel": kernel.float()}
 
 
-def _fit_taps(signal: Tensor, entered: Tensor, offsets: list[tuple[int, int]]) -> Tensor:
-    """(O, taps, I): least-squares weights w in entered[p] ~ sum over taps of w signal[p + offset], over all pixels of all images."""
-    channels, unknowns = signal.shape[1], signal.shape[1] * len(offsets)
-    gram = signal.new_zeros(unknowns, unknowns)
-    cross = signal.new_zeros(unknowns, entered.shape[1])
-    images = max(1, _BLOCK_NUMBERS // max(1, unknowns * prod(entered.shape[2:])))
-    for above, below in zip(signal.split(images), entered.split(images), strict=True):
-        columns = torch.stack([_shifted(above, offset, below.shape[2:]) for offset in offsets], 2)  # (n, O, taps, h, w)
-        columns = columns.transpose(0, 2).transpose(0, 1).reshape(unknowns, -1)  # (O taps, n h w)
-        gram += columns @ columns.T
-        cross += columns @ below.transpose(0, 1).reshape(below.shape[1], -1).to(columns).T
+def _fit_taps(signal: Tensor, entered: Tensor, offsets: list[tuple[int, int]], step: int) -> Tensor:
+    """(O, taps, I): least-squares weights w in entered[p] ~ sum over taps of w signal[p + offset].
+
+    The sum of squares is over the pixels p of all images; with step k, image i gives the pixels i, i + k, i + 2k, ... (modulo k).
+    """
+    channels, unknowns, (height, width) = signal.shape[1], signal.shape[1] * len(offsets), entered.shape[2:]
+    gram = torch.zeros(unknowns, unknowns, dtype=torch.float64, device=signal.device)
+    cross = gram.new_zeros(unknowns, entered.shape[1])
+    for first in range(min(step, len(signal))):
+        pixels = torch.arange(first % step, height * width, step, device=signal.device)
+        images = max(1, _BLOCK_NUMBERS // max(1, unknowns * len(pixels)))
+        for above, below in zip(signal[first::step].split(images), entered[first::step].split(images), strict=True):
+            columns = _at_taps(above.double(), offsets, pixels // width, pixels % width).flatten(2)  # (O, taps, n pixels)
+            columns = columns.flatten(0, 1)
+            gram += columns @ columns.T
+            cross += columns @ below.flatten(2)[:, :, pixels].transpose(0, 1).flatten(1).to(columns).T
     return solve(gram, cross).reshape(channels, len(offsets), -1)
 
 
-def _shifted(signal: Tensor, offset: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """An array of (h, w) ``size`` that holds at p the signal at p + offset, and 0 where that is outside of the signal."""
-    (down, right), (height, width) = offset, signal.shape[2:]
-    return F.pad(signal, (-right, size[1] + right - width, -down, size[0] + down - height))
+def _at_taps(signal: Tensor, offsets: list[tuple[int, int]], rows: Tensor, columns: Tensor) -> Tensor:
+    """(O, taps, n, pixels): the signal (n, O, h, w) at each pixel + offset, and 0 where that is outside of the signal."""
+    height, width = signal.shape[2:]
+    values = []
+    for down, right in offsets:
+        y, x = rows + down, columns + right
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        values.append(signal[:, :, y.clamp(0, height - 1), x.clamp(0, width - 1)] * inside)
+    return torch.stack(values).permute(2, 0, 1, 3)
 
 
 def invert_kernel(inverse: Operator, signal: Tensor, size: Sequence[int], geometry: Geometry) -> Tensor:

@@ -26,8 +26,9 @@ class Layer:
     """One layer to be inverted.
 
     entered: the size (C, h, w) or (d,) of its input. gated: the inverted signal is set to 0 where the input is 0, as behind a
-    ReLU; False where the input is the image. channels: how many channels of the input are reconstructed, where these are
-    only the target's own classes; 0 for all. pool: the layer's own function.
+    ReLU; False where the input is the image, and where the gates are switched off. channels: how many channels of the input are
+    reconstructed, where these are only the target's own classes; 0 for all. pool: the layer's own function. title: what a person
+    reads, such as "conv 2", counted from the image.
     """
 
     link: Link
@@ -36,11 +37,16 @@ class Layer:
     channels: int
     geometry: Geometry | None
     pool: Callable[[Tensor], Tensor]
+    title: str
 
     @property
     def kind(self) -> str:
         """"linear", "conv", "max_pool", "avg_pool" or "flatten"."""
         return self.link.kind
+
+    def pixel_step(self, images: int, channels: int) -> int:
+        """Every how many pixels of ``images`` images the fit uses, from a signal of ``channels`` channels; 1 but for convolutions."""
+        return self.geometry.pixel_step(images, channels, self.entered[1:]) if self.geometry else 1
 
     def fit(self, signal: Tensor, entered: Tensor | None, ridge: float | None) -> Operator:
         """Fit the inverse on n images, from the signal (n, ...) at the output to the true inputs ``entered`` (n, ...).
@@ -50,11 +56,11 @@ class Layer:
         if entered is None:
             return {}
         if self.kind == "linear":
-            return inverse.fit_dense(signal, entered, ridge)
+            return inverse.fit_dense(signal.double(), entered, ridge)
         if self.geometry:
-            return inverse.fit_kernel(signal, entered, self.geometry)
+            return inverse.fit_kernel(signal, entered, self.geometry, self.pixel_step(len(signal), signal.shape[1]))
         if self.kind == "avg_pool":
-            return inverse.fit_cells(inverse.spread(self.pool, entered, signal), entered, CELL_RIDGE)
+            return inverse.fit_cells(inverse.spread(self.pool, entered, signal.double()), entered, CELL_RIDGE)
         return {}
 
     def invert(self, operator: Operator, signal: Tensor, entered: Tensor | None, bias: bool) -> Tensor:
@@ -76,8 +82,11 @@ class Layer:
         return (self.channels, *self.entered[1:]) if self.channels else self.entered
 
 
-def layers_of(network: Classifier, depth: str, target: Target) -> tuple[Layer, ...]:
-    """The layers that are inverted, from the logits down. Raises UnsupportedError for a network that cannot be inverted."""
+def layers_of(network: Classifier, depth: str, target: Target, gates: bool = True) -> tuple[Layer, ...]:
+    """The layers that are inverted, from the logits down. Raises UnsupportedError for a network that cannot be inverted.
+
+    gates: False switches off the gates of all layers.
+    """
     links = _links(network, depth)
     to_pixels = links[-1].source == network.walkable.input
     inverted = [link for link in links if link.kind in {"linear", "conv", "max_pool", "avg_pool", "flatten"}]
@@ -85,13 +94,18 @@ def layers_of(network: Classifier, depth: str, target: Target) -> tuple[Layer, .
     for number, link in enumerate(inverted):
         if link.kind in {"linear", "conv"}:
             channels = 0
-        gated = not (to_pixels and all(below.kind == "flatten" for below in inverted[number + 1:]))
+        gated = gates and not (to_pixels and all(below.kind == "flatten" for below in inverted[number + 1:]))
         module = network.walkable.layer(link.name)
         geometry = Geometry.of(module) if isinstance(module, nn.Conv2d) else None
-        layers.append(Layer(link, network.shapes[link.source].size, gated, channels, geometry, _layer_function(network, link)))
+        layers.append(Layer(link, network.shapes[link.source].size, gated, channels, geometry, _layer_function(network, link),
+                            _title(link.kind, sum(below.kind == link.kind for below in inverted[number:]))))
     if layers[0].kind != "linear" and prod(network.shapes[layers[0].link.name].size[1:]) != 1:
         raise UnsupportedError(f"MIP-IN needs one logit per class; {network.title} makes them from several cells of a channel.")
     return tuple(layers)
+
+
+def _title(kind: str, number: int) -> str:
+    return f"{ {'linear': 'dense', 'max_pool': 'max-pool', 'avg_pool': 'average pool'}.get(kind, kind)} {number}"
 
 
 def _links(network: Classifier, depth: str) -> tuple[Link, ...]:
@@ -130,12 +144,19 @@ def record_inputs(network: Classifier, layers: tuple[Layer, ...], x: Tensor,
 def invert_layers(layers: tuple[Layer, ...], fit: Mapping[str, Any], start: Tensor, entered: Mapping[str, Tensor],
                   bias: bool) -> Tensor:
     """Invert all layers: scores ``start`` (N,) to a signal (N, C, h, w), with gates and switches of the N images' ``entered``."""
-    signal = start[:, None]
+    return signals_of(layers, fit, start, entered, bias)[-1]
+
+
+def signals_of(layers: tuple[Layer, ...], fit: Mapping[str, Any], start: Tensor, entered: Mapping[str, Tensor],
+               bias: bool) -> list[Tensor]:
+    """As ``invert_layers``, with the signal at the input of each layer, from the logits down."""
+    signal, signals = start[:, None], []
     if fit["top"]:
         signal = inverse.invert_dense(_on(start, fit["top"]), signal, bias)
     for layer, operator in zip(layers, fit["operators"], strict=True):
         signal = layer.invert(_on(start, operator), signal, entered.get(layer.link.name), bias)
-    return signal
+        signals.append(signal)
+    return signals
 
 
 def _on(start: Tensor, operator: Operator) -> Operator:

@@ -17,14 +17,18 @@ gated. Where a network branches (a residual sum), the inversion stops at the fea
 classifier is inverted, as in the paper: VGG's dense layers, ResNet's pooling and dense layer, SqueezeNet's last convolution
 and pooling. The map is then that of the top features, gated, averaged over channels and clamped at 0.
 
-Departures from the paper. Convolutions are fitted exactly, by normal equations, instead of 20 epochs of an unnamed optimiser.
-Average pooling, which the paper does not treat, is inverted cell by cell. Batch norm after a convolution is inverted together
-with it, since the inverse is learned anyway. Where the top layer is a pooling, only the target's own channels are inverted. A
-contrast is fitted on z_a - z_b, from which such networks first reconstruct both channels; its map starts from |z_a - z_b|, so
-that a positive value always speaks for a.
+Departures from the paper. Convolutions are fitted by normal equations, instead of 20 epochs of an unnamed optimiser, with every
+k-th pixel where all pixels would take too long. Average pooling, which the paper does not treat, is inverted cell by cell. Batch
+norm after a convolution, or a factor for each channel, is inverted together with it, since the inverse is learned anyway. Where the
+top layer is a pooling, only the target's own channels are inverted. A contrast is fitted on z_a - z_b, from which such networks
+first reconstruct both channels; its map starts from |z_a - z_b|, so that a positive value always speaks for a.
 
 When it misleads: see ``limits`` below. With a small or unrepresentative reference set the ridge decides. A negative logit flips
-the sign of the map.
+the sign of the map, and a flag says so. Where only positive values are kept, the map starts from the logit's magnitude instead, so
+that it always keeps what goes with a higher logit; with the paper's sign it would keep what goes with a lower one.
+
+Figures of the paper: ``gates=False`` is its global view (figure 3), in which max-pooling still uses the image's switches. The
+signals S_l of all layers (figure 2) are in the extras.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ from explainers.data.reference import ReferenceSet
 from explainers.errors import ExplainerError
 from explainers.methods.mip_in import inverse
 from explainers.methods.mip_in.inverse import Operator
-from explainers.methods.mip_in.layers import Layer, invert_layers, layers_of, record_inputs
+from explainers.methods.mip_in.layers import Layer, invert_layers, layers_of, record_inputs, signals_of
 from explainers.networks.classifier import Classifier
 from explainers.parameters import choice, integer, switch
 from explainers.passes import Passes
@@ -51,8 +55,10 @@ from explainers.requirements import GRAPH, INVERTIBLE, REFERENCE_SET
 from explainers.target import Target
 
 PAPER_RIDGE = 0.001
-_MAP_NUMBERS, _VECTOR_NUMBERS = 2**24, 2**28  # the most activations of one layer that a fit uses: of a map, of a vector
-_KERNEL_WORK, _KERNEL_IMAGES = 1e10, 16  # the most multiplications in one convolution's normal equations, the fewest images
+_RECORD_VERSION = 1  # part of the key of the recorded inputs, which are also in files of shipped statistics
+_MAP_NUMBERS, _VECTOR_NUMBERS = 2**26, 2**28  # the most activations of one layer that a fit uses: of a map, of a vector
+_CELL_NUMBERS = 2**24  # the same of a map below average pooling, where each cell has one unknown and needs few images
+_FITTED = {"linear", "conv", "avg_pool"}  # the kinds of layers whose inverses are fitted
 _SOLVING = 20  # forward passes that take as long as solving for the inverses of one target, roughly
 _KEPT_BYTES = 128 * 2**20  # activations up to this size are stored on disk, for other classes of the same network
 
@@ -67,24 +73,24 @@ class Params:
     start: str = choice("logit", "logit", "one", label="Start from", help=(
         "logit: the inversion starts from the class's logit, as in the paper, so a negative logit flips the map's sign. one: from 1."))
     positive: bool = switch(True, label="Keep positive only", help=(
-        "Set negative values of a feature map's attribution to 0, as in the paper. Maps of pixels always keep both signs."))
+        "Set negative values of a feature map's attribution to 0, as in the paper. Of a negative logit the map then shows what goes "
+        "with a higher logit, as of a positive one. Maps of pixels always keep both signs."))
+    gates: bool = switch(True, label="Forward ReLU gates", help=(
+        "Set the signal to 0 where the image's own activation is 0, in the fit and in the map. Without these gates the inverses are "
+        "global, as in the paper's figure 3: maps of different images differ only by the logit and by where max-pooling looked."))
     images: int = integer(1000, low=10, high=10000, step=10, label="Reference images", help=(
-        "How many images of the reference set the inverses are fitted on, once for each class. If the set is smaller, all of it."))
+        "How many images of the reference set the inverses are fitted on, once for each class. If the set is smaller, all of it. "
+        "\"Fitted on\" below the map says how many each layer used."))
     ridge: str = choice("fitted", "fitted", "paper", label="Ridge", help=(
         "The regularisation of the dense layers' inverses. fitted: the lambda of least cross-validation error, layer by layer. "
         "paper: lambda = 0.001, which is so small that it needs many times more reference images than units."))
 
 
 def _images_of(layers: tuple[Layer, ...], images: int) -> Iterator[tuple[Layer, int]]:
-    """How many images each layer is fitted on: fewer in lower layers, where activations are large and unknowns few."""
-    above = 1
+    """How many images each layer is fitted on: fewer from a layer with large activations down, because they are kept in memory."""
     for layer in layers:
-        most = _VECTOR_NUMBERS if layer.kind == "linear" else _MAP_NUMBERS
+        most = {"linear": _VECTOR_NUMBERS, "avg_pool": _CELL_NUMBERS}.get(layer.kind, _MAP_NUMBERS)
         images = min(images, max(2, most // prod(layer.size)))
-        if layer.geometry:
-            work = layer.geometry.work(above, layer.entered[1:])
-            images = min(images, max(_KERNEL_IMAGES, int(_KERNEL_WORK / work)))
-        above = layer.size[0]
         yield layer, images
 
 
@@ -122,17 +128,17 @@ def fitted(network: Classifier, layers: tuple[Layer, ...], target: Target, param
 
 
 def _fit_key(layers: tuple[Layer, ...], target: Target, images: int, params: Params) -> tuple[Any, ...]:
-    return "mip_in", METHOD.version, target, layers[-1].link.name, images, params.ridge
+    return "mip_in", METHOD.version, target, layers[-1].link.name, images, params.ridge, params.gates
 
 
 def _record_key(layers: tuple[Layer, ...], target: Target, images: int) -> tuple[Any, ...]:
     channels = target.classes if layers[0].kind != "linear" else ()
-    return "mip_in images", METHOD.version, layers[-1].link.name, channels, images
+    return "mip_in images", _RECORD_VERSION, layers[-1].link.name, channels, images
 
 
 def fit_of(params: Params, network: Classifier, target: Target, reference: ReferenceSet) -> tuple[Sequence[tuple[Any, ...]], Passes]:
     """The keys of the inverses and of the layers' inputs, and the passes of recording these; solving for the inverses is quick."""
-    images, layers = reference.count(params.images), layers_of(network, params.depth, target)
+    images, layers = reference.count(params.images), layers_of(network, params.depth, target, params.gates)
     return (_fit_key(layers, target, images, params), _record_key(layers, target, images)), Passes(forward=images)
 
 
@@ -147,22 +153,33 @@ def _fit(network: Classifier, layers: tuple[Layer, ...], target: Target, images:
     if layers[0].kind != "linear" and target.contrast is not None:
         top = inverse.fit_dense(signal, recorded["logits"][:, list(target.classes)].to(device), ridge)
         signal = inverse.invert_dense(top, signal, bias=True)
-    operators = []
+    operators: list[Operator] = []
+    used = []
     for number, (layer, count) in enumerate(_images_of(layers, images)):
-        signal = signal[:count]
-        entered = recorded[layer.link.name][:count].to(device) if layer.kind != "flatten" else None
+        kept = recorded.get(layer.link.name)  # of shipped statistics it may be fewer
+        signal = signal[:count if kept is None else min(count, len(kept))]
+        entered = None if kept is None else kept[:len(signal)].to(device)
+        if layer.kind in _FITTED:
+            used.append(_used(layer, signal, images))
         operators.append(layer.fit(signal, entered, ridge))
         if layer is not layers[-1]:
             signal = _invert_in_blocks(layer, operators[-1], signal, entered)
         context.progress(recording * len(layers) + 2 * number + 2, (recording + 2) * len(layers))
-    return {"top": top, "operators": operators}
+    return {"top": top, "operators": operators, "used": used}
+
+
+def _used(layer: Layer, signal: Tensor, images: int) -> str:
+    """What the inverse of a layer is fitted on: "conv 1: 1000 of 1000, 1 pixel in 13"."""
+    step = layer.pixel_step(len(signal), signal.shape[1])
+    return f"{layer.title}: {len(signal)} of {images}" + (f", 1 pixel in {step}" if step > 1 else "")
 
 
 def _invert_in_blocks(layer: Layer, operator: Operator, signal: Tensor, entered: Tensor | None) -> Tensor:
     if entered is None:
         return layer.invert(operator, signal, None, bias=True)
     step = max(1, 2**21 // prod(layer.size))
-    return torch.cat([layer.invert(operator, above, below, bias=True)
+    precision = torch.float32 if len(layer.size) == 3 else torch.float64  # of maps to save memory
+    return torch.cat([layer.invert(operator, above.double(), below, bias=True).to(precision)
                       for above, below in zip(signal.split(step), entered.split(step), strict=True)])
 
 
@@ -172,33 +189,64 @@ def _bottom(network: Classifier, layers: tuple[Layer, ...]) -> str | None:
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
-    layers = layers_of(network, params.depth, target)
+    layers = layers_of(network, params.depth, target, params.gates)
     fit = fitted(network, layers, target, params, context)
     bottom = _bottom(network, layers)
+    positive = params.positive and bottom is not None
     logits, entered = record_inputs(network, layers, x, target.classes)
     score = target.score(logits)  # (1,)
-    source = invert_layers(layers, fit, score, entered, bias=True)
-    start = _map_start(score, target) if params.start == "logit" else torch.ones_like(score)
-    native = invert_layers(layers, fit, start, entered, bias=False)[0]  # (C, h, w)
+    signals = signals_of(layers, fit, score, entered, bias=True)
+    native = invert_layers(layers, fit, _map_start(score, target, params.start, positive), entered, bias=False)[0]  # (C, h, w)
     with torch.no_grad():
-        source_score = target.score(network.walk(source, start=bottom))
-    extras = {"source": source[0].cpu(), "logit": score.item(), "source_logit": source_score.item(), "layer": bottom or "pixels"}
+        source_score = target.score(network.walk(signals[-1], start=bottom))
+    by_layer = _signals_by_layer(layers, signals)
+    extras = {
+        "source": signals[-1][0].cpu(), "logit": score.item(), "source_logit": source_score.item(), "layer": bottom or "pixels",
+        "signals": list(by_layer.values()),
+        "signal_names": [*(f"input of {title}" for title in list(by_layer)[:-1]), "pixels" if bottom is None else "top features"],
+        "fitted_on": "; ".join(fit["used"])}
     if score.item() != 0:
         extras["percentage_change"] = 100 * (source_score - score).item() / abs(score.item())
+    flags = _sign_flags(score.item(), target, params.start, positive)
     if bottom is None:
-        return RawMap(native, extras)
+        return RawMap(native, extras, flags=flags)
     mean = native.mean(0, keepdim=True)
-    return RawMap(mean.clamp(min=0) if params.positive else mean, extras, signed=not params.positive)
+    return RawMap(mean.clamp(min=0) if positive else mean, extras, signed=not positive, flags=flags)
 
 
-def _map_start(score: Tensor, target: Target) -> Tensor:
-    """The logit, or a contrast's magnitude, so that the map of "a rather than b" is minus the map of "b rather than a"."""
-    return score if target.contrast is None else score.abs()
+def _signals_by_layer(layers: Sequence[Layer], signals: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The signal of one image at each layer's input, by the layer's title; a vector that was flattened in its shape as a map."""
+    by_layer, title = {}, ""
+    for layer, signal in zip(layers, signals, strict=True):
+        title = title if layer.kind == "flatten" else layer.title
+        if title:
+            by_layer[title] = signal[0].cpu()
+    return by_layer
+
+
+def _map_start(score: Tensor, target: Target, start: str, positive: bool) -> Tensor:
+    """What the map starts from, by ``Params.start``: 1, or the logit.
+
+    Instead of the logit it is its magnitude for a contrast, so that the map of "a rather than b" is minus the map of "b rather than
+    a", and where only positive values are kept. There the sign of a negative logit would keep the evidence against the class.
+    """
+    if start == "one":
+        return torch.ones_like(score)
+    return score if target.contrast is None and not positive else score.abs()
+
+
+def _sign_flags(score: float, target: Target, start: str, positive: bool) -> tuple[str, ...]:
+    """A warning where a negative logit decides what the map's sign means."""
+    if score >= 0 or target.contrast is not None:
+        return ()
+    if positive or start == "one":
+        return (f"the logit is negative ({score:.1f}): the map shows what goes with a higher logit, not what makes up this one",)
+    return (f"the logit is negative ({score:.1f}): the map's sign is flipped, so positive values speak against the class",)
 
 
 def source_signals(network: Classifier, images: Tensor, target: Target, params: Params, context: Context) -> tuple[Tensor, Tensor]:
     """The logits (N,) of images (N, C, H, W) and of their source signals. One fit serves all images."""
-    layers = layers_of(network, params.depth, target)
+    layers = layers_of(network, params.depth, target, params.gates)
     fit = fitted(network, layers, target, params, context.part(0, 1, 2))
 
     def both(start: int, stop: int) -> Tensor:
@@ -232,9 +280,14 @@ METHOD = Method(
              r"W_l = \arg\min_W \lVert T_{l-1} - W S_l - b \rVert^2 + \lambda \lVert W \rVert^2",
     limits="It shows what usually accompanies the logit in the reference images, which need not be what causes it. Only a chain of "
            "layers can be inverted: in large or branching networks the map is as coarse as the top features.",
+    version=2,
     auxiliary_outputs=(
+        AuxiliaryOutput("signals", "Source signal, layer by layer", "signals", "What the logit alone reconstructs of each layer's "
+                        "input, from the top down (the paper's figure 2).", labels="signal_names"),
         AuxiliaryOutput("source", "Source signal", "signal", "What the logit alone reconstructs: an image, or top features."),
         AuxiliaryOutput("layer", "Inverted down to", "text", "The layer whose features are reconstructed, or the pixels."),
+        AuxiliaryOutput("fitted_on", "Fitted on", "text", "How many reference images each layer's inverse used, and of each image of "
+                        "a convolution's input every how many pixels."),
         AuxiliaryOutput("logit", "Logit of the image", "number", "The explained logit, or the difference of two, at the image."),
         AuxiliaryOutput("source_logit", "Logit of the source signal", "number", "The same logit at the source signal."),
         AuxiliaryOutput("percentage_change", "Change of the logit", "number", "From the image to its source signal. Near 0, the "
