@@ -73,7 +73,7 @@ class Attack:
 
 
 def passes(steps: int) -> Passes:
-    """The passes of an attack: one forward and backward a step, and one forward for its end."""
+    """The passes of an attack: one forward and backward a step, and one forward for its end. Finding the class is not counted."""
     return Passes(steps + 1, steps)
 
 
@@ -87,10 +87,9 @@ def attack(network: Classifier, x: Tensor, target: int | None = None, *, epsilon
     Raises ParameterError, ExplainerError (a class that the network does not have, several images) and Cancelled.
     """
     _check(epsilon, steps, momentum)
-    network = network.metered()
     x = one_image(network, x)
-    before = network.predict(x)[0] if target is None else None
-    goal = Goal.of(network, int(before.argmax()) if before is not None else target, towards)
+    goal = Goal.of(network, x, target, towards)
+    network = network.metered()
     bounds = PixelBounds.of(network, x, epsilon)
     change, velocity = torch.zeros_like(x), torch.zeros_like(x)
     seen = []  # probabilities (K,) at the start of each step
@@ -104,9 +103,8 @@ def attack(network: Classifier, x: Tensor, target: int | None = None, *, epsilon
         report(progress, step + 1, steps)
     attacked = bounds.moved(x, change)
     seen.append(network.predict(attacked)[0].cpu())
-    counted = network.counted() - (Passes(1) if before is not None else Passes())
     return Attack(attacked, goal.away, towards, float(epsilon), seen[0], seen[-1], tuple(float(p[goal.away]) for p in seen),
-                  () if towards is None else tuple(float(p[towards]) for p in seen), counted)
+                  () if towards is None else tuple(float(p[towards]) for p in seen), network.counted())
 
 
 @dataclass(frozen=True)
@@ -117,16 +115,16 @@ class Goal:
     towards: int | None
 
     @classmethod
-    def of(cls, network: Classifier, away: int | None, towards: int | None) -> Goal:
-        """A goal whose classes the network has. Raises ExplainerError."""
-        for index in (away, towards):
-            if index is not None:
-                network.target(torch.empty(0), index)
+    def of(cls, network: Classifier, x: Tensor, target: int | None, towards: int | None) -> Goal:
+        """A goal whose classes the network has; without a target it leads away from the first choice. Raises ExplainerError."""
+        away = network.target(x, target)
+        if towards is not None:
+            network.target(x, towards)
         if len(network.categories) < 2:
             raise ExplainerError(f"{network.title} has one class only, which an attack cannot take away.")
-        if away is None or away == towards:
+        if away.contrast is not None or away.first == towards:
             raise ExplainerError("An attack leads away from one class and, if towards is given, to another one.")
-        return cls(away, towards)
+        return cls(away.first, towards)
 
     def probabilities_and_gradient(self, network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
         """The probabilities (K,) of ``x``, on the CPU, and the direction in which to change it, (1, C, H, W)."""

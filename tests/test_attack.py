@@ -173,7 +173,7 @@ def test_it_stops_and_reports(toy):
     (dict(epsilon=-0.1), "epsilon"), (dict(epsilon=1.1), "epsilon"), (dict(epsilon=math.nan), "epsilon"), (dict(steps=0), "steps"),
     (dict(steps=2.0), "steps"), (dict(momentum=-1), "momentum"), (dict(target=5), "classes 0 to 4"),
     (dict(towards=-1), "none of them"),
-    (dict(target=2, towards=2), "another"),
+    (dict(target=2, towards=2), "another"), (dict(target=(2, 3)), "one class"),
 ])
 def test_what_cannot_be_attacked_is_refused(toy, wrong, words):
     with pytest.raises(ex.ExplainerError, match=words):

@@ -50,10 +50,12 @@ def draw(workspace: Workspace) -> Choice:
     return Choice(target, towards, int(levels), int(steps))
 
 
-def _towards(workspace: Workspace, target: int) -> int:
-    """The class to lead to; where none is chosen, or the attacked one, the likeliest other class."""
+def _towards(workspace: Workspace, target: int) -> int | None:
+    """The class to lead to; where none is chosen, or the attacked one, the likeliest other class. None where there is no other."""
     labels = class_labels(workspace.network.categories)
-    likeliest = next(index for index in workspace.input.ranked if index != target)
+    likeliest = next((index for index in workspace.input.ranked if index != target), None)
+    if likeliest is None:
+        return None
     chosen = st.selectbox("Lead to", labels, index=None, key="attack_towards", bind="query-params", width=220,
                           placeholder=f"{labels[likeliest]}; type to choose", help="The class that the network is led to.")
     index = labels.index(chosen) if chosen else likeliest

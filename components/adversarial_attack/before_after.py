@@ -54,8 +54,8 @@ def verdict(workspace: Workspace, choice: Choice, attack: Attack) -> tuple[str, 
     if not attack.is_lost:
         return (f"The attack failed: {change} and stays the network's first choice. A larger change or more steps may take it away.",
                 "warned")
-    half = next((step for step, probability in enumerate(attack.trace) if probability < attack.trace[0] / 2), None)
-    when = f" It has less than half of its probability from step {half} of {choice.steps} on." if half else ""
+    half = 1 + max(step for step, probability in enumerate(attack.trace) if probability >= attack.trace[0] / 2)
+    when = f" It has less than half of its probability from step {half} of {choice.steps} on." if half <= choice.steps else ""
     if attack.towards is not None and not attack.is_reached:
         other = escape(names[attack.towards])
         return f"{change}, but the network now sees {now}, not {other}.{when}", "warned"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from io import BytesIO
 from typing import Any
 
 import streamlit as st
@@ -18,12 +16,13 @@ from components.compute import method_row
 from components.drawing import colour, curves, display_controls
 from components.drawing.colour import Display, Shown
 from components.drawing.curves import Curve, Panel
+from components.drawing.heatmaps import sharp_uri
+from components.drawing.masked import SMALL
 from components.drawing.numbers import fixed, percent
 from components.state.workspace import Workspace
 from explainers.attack import Attack
 from explainers.metrics import insertion_deletion
 
-COARSE = 64  # pixels a side below which a map is enlarged with sharp edges
 CURVE_HEIGHT = 270
 ALIKE = 0.5  # a rank correlation above this: the two maps put the pixels in much the same order
 WHAT_CURVES_SAY = (
@@ -104,13 +103,14 @@ def section(row: Row, shown: Sequence[View], display: Display) -> str:
 def _figure(row: Row, place: int, view: View, shown_map: Shown | None, display: Display) -> str:
     """One map over its picture, under the class and its probability, with the similarity to the first map and warnings below."""
     attribution = row.maps[place]
-    coarse = ' class="coarse"' if min(view.seen.size) < COARSE else ""
+    coarse = ' class="coarse"' if min(view.seen.size) < SMALL else ""
     if shown_map is None or attribution is None:
         picture, lines = colour.backdrop(view.seen, "Grey") or view.seen, ["not computed"]
-        faint = ' style="opacity:0.35"'
+        faint, alt = ' style="opacity:0.35"', f"{row.entry.title}, no map yet of {view.title}"
     else:
         on_dark = display.backdrop == "None" and st.context.theme.type == "dark"
         picture, faint = Image.fromarray(colour.over(shown_map, view.seen, display.backdrop, on_dark)), ""
+        alt = f"{row.entry.title}, {view.title}"
         similarity = row.similarities[place - 1] if place else None
         lines = []
         if similarity is not None and not math.isnan(similarity):  # it is not defined for a map that is the same everywhere
@@ -119,14 +119,7 @@ def _figure(row: Row, place: int, view: View, shown_map: Shown | None, display: 
     below = "".join(f"<p>{line}</p>" for line in lines)
     title = escape(view.title)
     return (f'<figure><figcaption title="{title}"><b>{title}</b><span>{percent(view.probability)}</span></figcaption>'
-            f'<img{coarse}{faint} src="{_source(picture)}" alt="{escape(row.entry.title)}, {title}">{below}{warnings}</figure>')
-
-
-def _source(picture: Image.Image) -> str:
-    """A JPEG that keeps the colours of single pixels, as a data URI."""
-    buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=92, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+            f'<img{coarse}{faint} src="{sharp_uri(picture)}" alt="{escape(alt)}">{below}{warnings}</figure>')
 
 
 def figure(row: Row, shown: Sequence[View]) -> dict[str, Any]:
@@ -160,20 +153,24 @@ def _table(rows: Sequence[Row], shown: Sequence[View]) -> None:
             values += [fixed(score.of(result)) if result else "" for score in (insertion, deletion) for result in row.curves]
         lines.append(f"<tr><td>{escape(row.entry.title)}</td>{''.join(f'<td>{value}</td>' for value in values)}</tr>")
     head = "".join(f"<th>{title}</th>" for title in titles)
-    st.html(f'<p class="verdict">{summary(known, shown)}</p><div class="wide"><table class="numbers attack-numbers">'
+    st.html(f'<p class="verdict">{summary(rows, shown)}</p><div class="wide"><table class="numbers attack-numbers">'
             f"<tr><th>Method</th>{head}</tr>{''.join(lines)}</table></div>")
     if measured:
         st.caption(WHAT_CURVES_SAY)
 
 
 def summary(rows: Sequence[Row], shown: Sequence[View]) -> str:
-    """Which methods show much the same map for the class that the attack brought in as for the picture's own, as HTML."""
+    """Which methods show much the same map for the class that the attack brought in as for the picture's own, as HTML; empty
+    while a map is missing that may be such."""
     if len(shown) < 3:
         return "The network's first choice did not change, so there is no new class to explain."
+    values = [row.similarities[-1] for row in rows if not row.reason]
     kept = [f"{escape(row.entry.title)} ({fixed(value, 2)})" for row in rows
             if (value := row.similarities[-1]) is not None and value > ALIKE]
     new, own = (escape(shown[place].name) for place in (2, 0))
     if kept:
         return (f"Much the same map for {new} in the attacked picture as for {own} in the picture, by rank correlation: "
                 f"{', '.join(kept)}. Such a map may show the picture more than the class.")
+    if None in values or not values:
+        return ""  # a map that is still to come may be much the same
     return f"No method gives {new} in the attacked picture much the same map as {own} in the picture."

@@ -6,19 +6,18 @@ pictures, and these only once the section is open.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from io import BytesIO
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
-from components.attribution_mask.masked import Masked
+from components.attribution_mask.masked import Masked, masks_in_words
 from components.attribution_mask.reader import Answers
 from components.drawing import colour
 from components.drawing.colour import Display
+from components.drawing.heatmaps import exact_uri
 from components.drawing.masked import SMALL, image, target_percent
 from components.drawing.numbers import percent, significant
 from components.state.last_result import last
@@ -78,11 +77,12 @@ def _mask_rows(workspace: Workspace, masked: Masked, stretched: bool, separate: 
     masks = extras["masks"].numpy()
     views = [masked_view(workspace.input.x, extras, step, stretched) for step in range(len(masks) + 1)]
     left = [workspace.network.preprocessing.picture(view.picture) for view in views]
-    yield "What is left", [_cell(picture, f"What {step} masks leave") for step, picture in enumerate(left)]
+    yield "What is left", [_cell(picture, f"{masked.title}: what is left after {masks_in_words(step)}")
+                           for step, picture in enumerate(left)]
     for channel in range(masks.shape[1]) if separate else [None]:
         planes = [mask[channel] if channel is not None else mask.mean(0) for mask in masks]
         factors = [_stretch(mask) if stretched and separate else view.factor for mask, view in zip(masks, views[1:], strict=True)]
-        cells = [_cell(_grey(plane * factor), f"The product of {step} masks")
+        cells = [_cell(_grey(plane * factor), f"{masked.title}: the product of {masks_in_words(step)}")
                  for step, (plane, factor) in enumerate(zip(planes, factors, strict=True), 1)]
         yield ("Mask" if channel is None else f"Mask, {CHANNELS[channel].lower()}"), [NONE, *cells]
 
@@ -104,7 +104,8 @@ def _attribution_rows(workspace: Workspace, masked: Masked, separate: bool, dark
         for step, channels in enumerate(scaled):
             shown = channels[channel]
             picture = Image.fromarray(colour.over(shown, workspace.input.seen, "None", dark))
-            cells.append(_map_cell(picture, f"Signed attributions after {step} masks", f"\u00b1 {significant(shown.limit)}"))
+            alt = f"{masked.title}: signed attributions after {masks_in_words(step)}"
+            cells.append(_map_cell(picture, alt, f"\u00b1 {significant(shown.limit)}"))
         name = f"Attributions, {CHANNELS[channel].lower()}" if separate else "Attributions"
         yield name, [*cells, NONE]
 
@@ -143,11 +144,8 @@ def _cell(picture: Image.Image, alt: str) -> str:
 
 def _map_cell(picture: Image.Image, alt: str, text: str) -> str:
     """A coloured map with a line below it. It is a PNG, because a JPEG would mix the colours of neighbouring pixels."""
-    buffer = BytesIO()
-    _small(picture).save(buffer, "PNG", compress_level=1)
     coarse = ' class="coarse"' if min(picture.size) < SMALL else ""
-    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="{source}" alt="{escape(alt)}"{coarse}><small>{escape(text)}</small>'
+    return f'<img src="{exact_uri(_small(picture))}" alt="{escape(alt)}"{coarse}><small>{escape(text)}</small>'
 
 
 def _table(rows: Sequence[Row], step: int) -> str:

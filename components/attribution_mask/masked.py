@@ -28,3 +28,8 @@ class Masked:
 def title_of(base: str) -> str:
     """A base method's name for people."""
     return ex.methods()[base].title
+
+
+def masks_in_words(count: int) -> str:
+    """How many masks: "1 mask", "3 masks"."""
+    return f"{count} mask{'' if count == 1 else 's'}"

@@ -12,7 +12,7 @@ from PIL import Image
 
 import explainers as ex
 from components.attribution_mask import every_mask, reader
-from components.attribution_mask.masked import Masked, title_of
+from components.attribution_mask.masked import Masked, masks_in_words, title_of
 from components.attribution_mask.reader import Answers
 from components.compute import revealing
 from components.compute.schedule import Schedule
@@ -144,8 +144,10 @@ def _tile(workspace: Workspace, masked: Masked, step: int, stretched: bool, answ
     left = workspace.network.preprocessing.picture(view.picture)
     grey = Image.fromarray((view.mask * 255).clip(0, 255).astype(np.uint8))
     first, probability = masked.attribution.extras["prediction"][step], masked.number("prediction_probability", step)
+    after = masks_in_words(step)
     return (f'<figure style="--line: {curves.style(masked.base).colour}"><figcaption>{escape(masked.title)}</figcaption>'
-            f"{image(left, f'What {step} masks leave')}{image(grey, f'The product of {step} masks')}"
+            f"{image(left, f'{masked.title}: what is left after {after}')}"
+            f"{image(grey, f'{masked.title}: the product of {after}')}"
             f'<div class="reading"><b>{target_percent(workspace, masked.number("probability", step))}</b>'
             f"<span>logit {significant(masked.number('logit', step))}</span></div>"
             f"{first_class(workspace, first, probability)}{_reading(workspace, answers, step)}"
@@ -172,7 +174,7 @@ def _strength(factor: float) -> str:
 
 def _verdict(workspace: Workspace, ready: Sequence[Masked], iterations: int) -> str:
     """Under which base methods the class is still the first choice at the end, and where the others lost it."""
-    name, after = workspace.network.categories[workspace.target.first], f"after {iterations} mask{'s' if iterations > 1 else ''}"
+    name, after = workspace.network.categories[workspace.target.first], f"after {masks_in_words(iterations)}"
     kept, lost = [], []
     for masked in ready:
         wrong = [step for step, first in enumerate(masked.attribution.extras["prediction"]) if first != workspace.target.first]

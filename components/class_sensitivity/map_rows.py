@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from io import BytesIO
 
 import numpy as np
 import streamlit as st
@@ -17,11 +15,10 @@ from components.class_sensitivity.class_choice import NAMES, Choice
 from components.class_sensitivity.class_maps import ClassMaps, ClassRow
 from components.drawing import colour, display_controls, heatmaps
 from components.drawing.colour import Display, Shown
+from components.drawing.masked import SMALL
 from components.drawing.numbers import fixed, percent, significant
 from components.state.workspace import Workspace
 from explainers.metrics import class_sensitivity as metric
-
-COARSE = 64  # pixels a side below which a map is enlarged with sharp edges
 
 
 def draw(workspace: Workspace, choice: Choice) -> None:
@@ -105,7 +102,7 @@ def _figure(workspace: Workspace, row: ClassRow, place: int, shown_map: Shown | 
     seen, target, attribution = workspace.input.seen, row.targets[place], row.attributions[place]
     title = escape(target.words(workspace.network.categories))
     beside = "contrast" if target.contrast is not None else percent(float(workspace.input.probabilities[target.first]))
-    coarse = ' class="coarse"' if min(seen.size) < COARSE else ""
+    coarse = ' class="coarse"' if min(seen.size) < SMALL else ""
     if shown_map is None or attribution is None:
         picture, note = heatmaps.data_uri(colour.backdrop(seen, "Grey") or seen), "not computed"
         image = f'<img{coarse} src="{picture}" style="opacity:0.35" alt="No map yet for {title}">'
@@ -117,11 +114,9 @@ def _figure(workspace: Workspace, row: ClassRow, place: int, shown_map: Shown | 
 
 
 def _source(seen: Image.Image, shown_map: Shown, backdrop: str) -> str:
-    """The map over its backdrop as a JPEG that keeps the colours of single pixels."""
+    """The map over its backdrop."""
     on_dark = backdrop == "None" and st.context.theme.type == "dark"
-    buffer = BytesIO()
-    Image.fromarray(colour.over(shown_map, seen, backdrop, on_dark)).save(buffer, "JPEG", quality=92, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return heatmaps.sharp_uri(Image.fromarray(colour.over(shown_map, seen, backdrop, on_dark)))
 
 
 def _ramp(maps: Sequence[Shown | None], backdrop: str) -> str:

@@ -16,6 +16,7 @@ import explainers as ex
 from components.compare import parts_bars, tiles
 from components.compare.tiles import There
 from components.compute.method_row import MethodMap
+from components.compute.naming import in_markdown
 from components.drawing import curves
 from components.drawing.colour import Display
 from components.drawing.numbers import significant
@@ -32,7 +33,7 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display) -> N
         attribution = entry.attribution
         if attribution is None or not any(output.name in attribution.extras for output in entry.method.auxiliary_outputs):
             continue
-        section = st.expander(f"Inside {entry.title}", key=f"extras.{entry.key}", on_change="rerun")
+        section = st.expander(f"Inside {in_markdown(entry.title)}", key=f"extras.{entry.key}", on_change="rerun")
         if section.open:
             with section:
                 _section(workspace, entry, attribution, display)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -15,14 +13,14 @@ from PIL import Image
 import explainers as ex
 from components.drawing import colour, map_words
 from components.drawing.colour import Display, Shown
-from components.drawing.heatmaps import data_uri
+from components.drawing.heatmaps import data_uri, exact_uri
+from components.drawing.masked import SMALL
 from components.drawing.numbers import significant
 from components.state.workspace import Workspace
 from explainers.contract import AuxiliaryOutput
 from explainers.resampling import reduce_channels, resample
 
 MOST_PICTURES = 10
-COARSE = 64  # cells: a map with fewer is drawn with sharp edges
 FULL_COLOUR = 99.95  # percentile of the weights' magnitudes that gets full colour (the DMBP authors' plots clip there or at 99.99)
 CHANNELS = {1: ("",), 3: ("R", "G", "B")}
 CHANNEL_WORDS = {"": "", "R": ", red", "G": ", green", "B": ", blue"}
@@ -199,7 +197,7 @@ def _figure(tile: Tile, on_dark: bool) -> str:
     title = escape(tile.title)
     body = _channels(tile) if tile.masks else _layers(tile, on_dark)
     text = f"<p>{escape(tile.text)}</p>" if tile.text else ""
-    return (f'<figure class="{"coarse" if min(width, height) < COARSE else ""}"><figcaption>{title}</figcaption>{body}{text}</figure>')
+    return (f'<figure class="{"coarse" if min(width, height) < SMALL else ""}"><figcaption>{title}</figcaption>{body}{text}</figure>')
 
 
 def _layers(tile: Tile, on_dark: bool) -> str:
@@ -217,7 +215,7 @@ def _layers(tile: Tile, on_dark: bool) -> str:
 
 def _channels(tile: Tile) -> str:
     rows = (f'<div class="channel"><span>{escape(letter)}</span>'
-            f'<img class="{"coarse" if min(picture.size) < COARSE else ""}" src="{data_uri(picture)}" alt="{escape(words)}"></div>'
+            f'<img class="{"coarse" if min(picture.size) < SMALL else ""}" src="{data_uri(picture)}" alt="{escape(words)}"></div>'
             for letter, words, picture in tile.masks)
     return "".join(rows)
 
@@ -226,6 +224,4 @@ def _overlay(shown: Shown, on_dark: bool) -> str:
     """A map alone, transparent where it is zero, as a data URI."""
     pixels = colour.rgba(shown, on_dark)
     pixels[..., 3] = (pixels[..., 3] * colour.OPACITY).astype(np.uint8)
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return exact_uri(Image.fromarray(pixels))

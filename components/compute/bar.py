@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from components.compute import asked
+from components.compute.naming import in_markdown
 
 EVERY = 0.1  # seconds between two updates
 
@@ -73,4 +74,4 @@ class Bar:
             self.draw()
         if self._bar is not None and now - self._last >= EVERY:
             self._last = now
-            self._bar.progress(min(fraction, 1.0), text=text)
+            self._bar.progress(min(fraction, 1.0), text=in_markdown(text))

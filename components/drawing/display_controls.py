@@ -1,4 +1,4 @@
-"""The controls that decide how maps are drawn. They redraw, and compute no map."""
+"""The controls that decide how maps are drawn. They redraw, and compute no map. Their values are kept from page to page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import streamlit as st
 
 from components.drawing.colour import BACKDROPS, SCALES, SIGNS, Display
 
+KEYS = ("values", "scale", "backdrop", "clip", "hide", "smoothing")  # of the widgets below
 CLIPS = (90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 100.0)
 
 

@@ -190,9 +190,7 @@ def _colour_bar(shown: Shown, cell: _Cell, on_dark: bool) -> tuple[dict[str, Any
 def _ramp(diverging: bool, on_dark: bool) -> str:
     """A scale of colours from its low to its high end, one pixel high, as a data URI."""
     levels = np.linspace(-1 if diverging else 0, 1, 256, dtype=np.float32)[None]
-    buffer = BytesIO()
-    Image.fromarray(rgba(Shown(levels, levels, 1.0, diverging), on_dark)).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return exact_uri(Image.fromarray(rgba(Shown(levels, levels, 1.0, diverging), on_dark)))
 
 
 def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
@@ -233,6 +231,20 @@ def in_words(panels: Sequence[Panel]) -> str:
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Image.Image: lambda image: (image.mode, image.size, image.tobytes())})
 def data_uri(image: Image.Image) -> str:
     """The picture as a JPEG (quality 90) in a data URI."""
+    return _uri(image.convert("RGB"), "JPEG", quality=90)
+
+
+def sharp_uri(image: Image.Image) -> str:
+    """A coloured map as a JPEG that keeps the colours of single pixels, in a data URI."""
+    return _uri(image, "JPEG", quality=92, subsampling=0)
+
+
+def exact_uri(image: Image.Image) -> str:
+    """The picture as a PNG, with its transparency, in a data URI."""
+    return _uri(image, "PNG", compress_level=1)
+
+
+def _uri(image: Image.Image, kind: str, **options: int) -> str:
     buffer = BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -39,7 +39,8 @@ def draw(workspace: Workspace, change: PercentageChange) -> None:
         st.html(f"{_table(change)}{_words(change)}")
         st.download_button("Logits (CSV)", lambda: csv(change, names), key="download-percentage", mime="text/csv",
                            file_name=f"{workspace.network.name}-source-signals.csv", on_click="ignore",
-                           help="One row for each picture: its class, its logit, and that of its source signal.")
+                           help="One row for each picture: its class, its logit, that of its source signal, and how much lower "
+                                "that is (drop), as a fraction of the picture's own.")
     with right:
         drawing = figure(change, names)
         st.plotly_chart(drawing, key="percentage-scatter", config={"displayModeBar": False}, height=HEIGHT, alt=_in_words(change))
@@ -52,7 +53,7 @@ def draw(workspace: Workspace, change: PercentageChange) -> None:
 
 
 def relative(change: PercentageChange) -> np.ndarray:
-    """(N,) each picture's change of the logit, over its magnitude; NaN where the logit is zero."""
+    """(N,) how much lower the source signal's logit is, over the magnitude of the picture's; NaN where that is zero."""
     before = change.before.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(before == 0, np.nan, (before - change.after) / np.abs(before))
@@ -128,7 +129,7 @@ def _in_words(change: PercentageChange) -> str:
 def csv(change: PercentageChange, names: Sequence[str]) -> bytes:
     """A line for each picture."""
     changes = relative(change)
-    rows: list[Sequence[Any]] = [("label", "class", "logit", "source_logit", "change")]
+    rows: list[Sequence[Any]] = [("label", "class", "logit", "source_logit", "drop")]
     rows += [(label, names[label], downloads.cell(before), downloads.cell(after), downloads.cell(own)) for label, before, after, own in
              zip(change.labels.tolist(), change.before, change.after, changes, strict=True)]
     return downloads.csv_of(rows)

@@ -24,6 +24,11 @@ class Randomisation:
     seed: int
     changes: tuple[metric.Change, ...]
 
+    @property
+    def how_in_words(self) -> str:
+        """How the new weights are drawn, as the control names it."""
+        return next(title.lower() for title, how in VALUES.items() if how == self.how)
+
 
 def draw(workspace: Workspace) -> Randomisation:
     """Which weights, how many stages, how the new values are drawn."""

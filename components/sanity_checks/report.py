@@ -136,7 +136,7 @@ def figure(workspace: Workspace, randomisation: Randomisation, rows: Sequence[St
             axis.set_axis_off()
             made.text(left / width, (bottom - 0.06) / height, f"{', '.join(words[:2])}\n{', '.join(words[2:])}", fontsize=5, va="top")
     made.text(0.08 / width, 0.06 / height, f"{workspace.network.title}, maps for {workspace.target_words}; new weights: "
-              f"{randomisation.how}, seed {randomisation.seed}", fontsize=6, color="#555555")
+              f"{randomisation.how_in_words}, seed {randomisation.seed}", fontsize=6, color="#555555")
     buffer = BytesIO()
     made.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -46,8 +46,9 @@ def entered(page: str) -> Iterator[bool]:
         st.session_state[FIRST] = False
         _greet(place)
     warm_start.finish()
-    from components.sidebar import missing_view, session_file, sidebar  # bring torch: only now that the browser shows something
-    from components.state import entries, used_keys
+    from components.drawing import display_controls  # these bring torch: only now that the browser shows something
+    from components.sidebar import labelled_uploads, missing_view, session_file, sidebar
+    from components.state import carried, entries, used_keys
 
     if session_file.is_waiting():
         place.empty()
@@ -62,7 +63,7 @@ def entered(page: str) -> Iterator[bool]:
         missing_view.draw(drawn)
         st.stop()
     if drawn:
-        entries.keep_settings(page, drawn.methods)
+        carried.carry(page, [*entries.setting_keys(drawn.methods), *display_controls.KEYS, labelled_uploads.ALL])
     token = _workspace.set(drawn)
     try:
         with used_keys.recorded(drawn.network.fingerprint, drawn.picture.digest) if drawn else nullcontext():

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 import explainers as ex
-from components.state import link
+from components.state import carried, link
 
 MOST = 6  # entries of one method
 PARAMETER = "copies"  # of the link: the keys of all copies, with spaces between them
-PAGE, IN_LINK = "page_of_settings", "settings_in_link"  # in the session: the page, and the settings in its URL
 COPY = re.compile(rf"([a-z0-9_]+)~([2-{MOST}])")
 
 
@@ -61,7 +60,7 @@ def with_copies(methods: Sequence[str]) -> tuple[str, ...]:
     copies = _copies(methods)
     if " ".join(copies) != link.get(PARAMETER):
         link.put(PARAMETER, " ".join(copies))
-    if PAGE not in st.session_state:  # a link; a copy that is made later must not begin with what it says
+    if carried.at_start():  # a link; a copy that is made later must not begin with what it says
         for key in [key for key in st.query_params if "~" in key and key.partition(".")[0] not in copies]:
             del st.query_params[key]
     return tuple(entry for key in methods for entry in (key, *(copy for copy in copies if method_key(copy) == key)))
@@ -104,17 +103,6 @@ def remove_copy(entry: str) -> None:
     link.put(PARAMETER, " ".join(copy for copy in link.get(PARAMETER).split() if copy != entry))
 
 
-def keep_settings(page: str, chosen: Sequence[str]) -> None:
-    """Carry the settings of the chosen entries along to another page, before its widgets are drawn. page: its name in the address.
-
-    Streamlit takes a widget with the same key on another page for another widget, which would begin with its default value, and it
-    takes the values of the former page's widgets out of the URL.
-    """
-    if st.session_state.get(PAGE) not in (None, page):
-        for key in [f"{entry}.{parameter.name}" for entry in chosen for parameter in method_of(entry).parameters]:
-            if key in st.session_state:
-                st.session_state[key] = st.session_state[key]
-            if key in st.session_state.get(IN_LINK, {}) and key not in st.query_params:
-                st.query_params[key] = st.session_state[IN_LINK][key]
-    st.session_state[PAGE] = page
-    st.session_state[IN_LINK] = {key: st.query_params[key] for key in st.query_params if "." in key}
+def setting_keys(chosen: Sequence[str]) -> list[str]:
+    """The keys of the widgets that hold the settings of these entries."""
+    return [f"{entry}.{parameter.name}" for entry in chosen for parameter in method_of(entry).parameters]

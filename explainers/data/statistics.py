@@ -19,7 +19,7 @@ from typing import Any
 from explainers.context import Context
 from explainers.data import shipped_statistics
 from explainers.data.reference import ReferenceSet, from_pictures
-from explainers.methods import iba
+from explainers.methods import feature_statistics, iba
 from explainers.methods.mip_in.layers import layers_of
 from explainers.methods.mip_in.method import record
 from explainers.networks.classifier import Classifier
@@ -43,7 +43,7 @@ class _Recorder(Context):
 def fit(network: Classifier, reference: ReferenceSet) -> dict[tuple[Any, ...], Mapping[str, Any]]:
     """The statistics of the reference set by key, for the default layers of IBA, InputIBA and MIP-IN."""
     recorder = _Recorder(network, reference)
-    iba.statistics(network, iba.bottleneck_layer(network, "auto"), reference.size, recorder)
+    feature_statistics.statistics(network, iba.bottleneck_layer(network, "auto"), reference.size, recorder)
     target = Target.of(0)  # the statistics serve every class
     record(network, layers_of(network, "auto", target), target, reference.size, recorder)
     return recorder.statistics

@@ -102,10 +102,16 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if network.training_data == "cifar10":
         record["command"] += " --cifar10 FOLDER"
+    return record | _accuracies(module, network, arguments)
+
+
+def _accuracies(module: nn.Module, network: EmbeddedNetwork, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The part of the record about images that were not used in training."""
+    if network.training_data == "cifar10":
         held_out = pools.held_out(network, CIFAR_TEST, HELD_OUT_SEED, arguments.cifar10)
-        return record | {"cifar10_test_accuracy": accuracy(module, network, *held_out)}
+        return {"cifar10_test_accuracy": accuracy(module, network, *held_out)}
     held_out = pools.held_out(network, HELD_OUT_DRAWS, HELD_OUT_SEED)
-    record |= {
+    record = {
         "training_draws_seed": TRAIN_SEED,
         "held_out_accuracy": accuracy(module, network, *held_out),
         "held_out_draws": HELD_OUT_DRAWS,

@@ -59,13 +59,16 @@ STRETCH_PERCENTILE = 99.5  # the percentile of the mask that stretching scales t
 INCOMPLETE = 0.01  # a sum of attributions that differs from the logit by more than this fraction of it is flagged
 
 
+BASE = choice("gradient_x_sign", *BASES, label="Base method", help=(
+    "The method whose map becomes the mask. Integrated Gradients takes 50 times as long and DeepLIFT twice; in a network without "
+    "biases both are the same as Gradient x Input."))
+
+
 @dataclass(frozen=True)
 class Params:
     """The base method and the number of masks."""
 
-    base: str = choice("gradient_x_sign", *BASES, label="Base method", help=(
-        "The method whose map becomes the mask. Integrated Gradients takes 50 times as long and DeepLIFT twice; in a network "
-        "without biases both are the same as Gradient x Input."))
+    base: str = BASE
     iterations: int = integer(3, low=1, high=50, label="Iterations", help=(
         "How many masks are multiplied, each made from the masked image. The paper's tables show 1 to 3, its appendix up to 19."))
 

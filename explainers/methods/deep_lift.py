@@ -37,7 +37,7 @@ from explainers.passes import Passes
 from explainers.requirements import GRAPH, PIECEWISE_LINEAR
 from explainers.target import Target
 
-TINY = 1e-10  # a smaller difference than this is taken for none
+TINY = 1e-10  # a difference smaller than this counts as 0
 
 
 def _quotient(change: Tensor, difference: Tensor, otherwise: Tensor | float) -> Tensor:

@@ -103,11 +103,10 @@ def digests_of(images: Tensor) -> Tensor:
 
 def _digests(fitted: Mapping[str, Any], count: int, context: Context) -> Tensor:
     """The digests of the reference images. Shipped statistics may have none; those stored by an earlier version are completed."""
-    if "digests" in fitted:
-        digests: Tensor = fitted["digests"].double()
-        return digests
-    if context.reference.statistics is not None:
+    if "digests" not in fitted and context.reference.statistics is not None:
         return torch.zeros(0, 2, dtype=torch.float64)
-    completed = context.fit(("digests of images", count), lambda: {
-        "digests": torch.cat([digests_of(drawn) for drawn in context.reference.batches(count)])})["digests"]
-    return _digests({"digests": completed}, count, context)
+    if "digests" not in fitted:
+        fitted = context.fit(("digests of images", count), lambda: {
+            "digests": torch.cat([digests_of(drawn) for drawn in context.reference.batches(count)])})
+    digests: Tensor = fitted["digests"].double()
+    return digests

@@ -39,7 +39,6 @@ from explainers.data.reference import ReferenceSet
 from explainers.errors import ExplainerError
 from explainers.methods.bottleneck import Descent, MaskOptimum, Signal, device_generator, optimise_mask
 from explainers.methods.feature_statistics import FeatureStatistics, fit_key, statistics_without
-from explainers.methods.feature_statistics import statistics as statistics
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Graph
 from explainers.parameters import integer, layer, real

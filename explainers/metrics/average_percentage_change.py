@@ -66,7 +66,7 @@ def percentage_change(before: Tensor, after: Tensor, labels: Tensor) -> Percenta
     counts = before.abs() > _NO_LOGIT
     if not counts.any():
         raise ExplainerError("There is no image with a logit other than zero, so there is no percentage change.")
-    change = ((before - after).double() / before.abs().double())[counts]
+    change = ((before.double() - after.double()) / before.double().abs())[counts]
     classes = [change[labels[counts] == label] for label in labels[counts].unique()]
     means = torch.stack([c.abs().mean() for c in classes])
     positive_means = torch.stack([c.clamp(min=0).mean() for c in classes])

@@ -26,7 +26,7 @@ from explainers.contract import Citation, Metric, Score
 from explainers.data.labelled import LabelledInputs
 from explainers.methods import integrated_gradients
 from explainers.methods.attribution_mask import (
-    BASES,
+    BASE,
     between_0_and_1,
     check_base,
     check_reader,
@@ -35,7 +35,7 @@ from explainers.methods.attribution_mask import (
     read_by,
 )
 from explainers.networks.classifier import Classifier
-from explainers.parameters import checked, choice, integer
+from explainers.parameters import checked, integer
 from explainers.passes import Passes
 from explainers.progress import Progress
 
@@ -59,9 +59,7 @@ class MaskedInputAccuracy:
 class Params:
     """Whose maps become the masks, and how many masks."""
 
-    base: str = choice("gradient_x_sign", *BASES, label="Base method", help=(
-        "The method whose map becomes the mask. Integrated Gradients takes 50 times as long and DeepLIFT twice; in a network "
-        "without biases both are the same as Gradient x Input."))
+    base: str = BASE
     iterations: int = integer(10, low=0, high=100, label="Masks", help="How many masks are laid over each image, one after the other.")
 
 

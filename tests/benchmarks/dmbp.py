@@ -54,8 +54,8 @@ class Picture:
 
 def photographs(network: ex.Classifier, arguments: argparse.Namespace) -> Iterator[Picture]:
     """Photographs of one class each."""
-    for one in recognised(network, arguments.photographs, arguments.images, arguments.skip):
-        yield Picture(one.name, one.x, one.label)
+    for photograph in recognised(network, arguments.photographs, arguments.images, arguments.skip):
+        yield Picture(photograph.name, photograph.x, photograph.label)
 
 
 def scene_pictures(network: ex.Classifier, arguments: argparse.Namespace) -> Iterator[Picture]:

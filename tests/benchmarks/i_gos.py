@@ -43,9 +43,9 @@ def measure_one(engine: ex.Engine, network: ex.Classifier, photograph: Photograp
         return
     views = [(photograph.x, photograph.label), (attacked.x, photograph.label), (attacked.x, attacked.first_after)]
     for method in missing:
-        asked = [question(network, x, method, target, reference) for x, target in views]
-        before, same, new = (engine.explain(one).heatmap() for one in asked)
-        curves = [engine.measure(ex.judge("insertion_deletion", asked[place], protocol="i_gos", resolution=arguments.cells,
+        questions = [question(network, x, method, target, reference) for x, target in views]
+        before, same, new = (engine.explain(question).heatmap() for question in questions)
+        curves = [engine.measure(ex.judge("insertion_deletion", questions[place], protocol="i_gos", resolution=arguments.cells,
                                           most_steps=arguments.points)) for place in (0, 2)]
         values = {"same": map_distances.rank(before, same), "new": map_distances.rank(before, new)}
         for when, result in zip(("before", "after"), curves, strict=True):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def main() -> None:
          positive_median=round(100 * change.positive_median, 3), right=round(100 * right, 2))
 
 
-def over_classes(network: ex.Classifier, inputs: Tensor, labels: Tensor, reference: ReferenceSet, ridge: str, of: dict[str, object],
+def over_classes(network: ex.Classifier, inputs: Tensor, labels: Tensor, reference: ReferenceSet, ridge: str, of: dict[str, Any],
                  ledger: Ledger) -> tuple[PercentageChange, float]:
     """The change over all classes, with the logits of one class after another kept in the ledger, and the network's accuracy."""
     for label in labels.unique().tolist():
@@ -97,7 +98,7 @@ def over_classes(network: ex.Classifier, inputs: Tensor, labels: Tensor, referen
         if ledger.has(**row):
             continue
         begin, chosen = time.perf_counter(), labels == label
-        part = measure(network, inputs[chosen], labels[chosen], reference, images=int(str(of["fitted on"])), ridge=ridge)
+        part = measure(network, inputs[chosen], labels[chosen], reference, images=of["fitted on"], ridge=ridge)
         right = (network.predict(inputs[chosen]).argmax(1).cpu() == label).sum().item()
         ledger.add(**row, before=part.before.tolist(), after=part.after.tolist(), right=right)
         print(f"class {label}: APC {part.mean:.1%}, median {part.median:.1%}, {len(part.before)} images, "

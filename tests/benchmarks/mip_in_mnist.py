@@ -18,6 +18,7 @@ import explainers as ex
 from explainers.data.labelled import LabelledInputs
 from explainers.data.reference import ReferenceSet
 from explainers.networks.classifier import Classifier
+from explainers.networks.embedded import EMBEDDED
 from explainers.networks.preprocessing import Preprocessing
 from tests.benchmarks.command_line import add_summary, parser_of
 from tests.benchmarks.summaries import keep
@@ -25,15 +26,9 @@ from tests.benchmarks.summaries import keep
 HELD_OUT, BATCH = 1000, 128
 
 
-def mlp() -> nn.Module:
-    """MLP-M; the paper names dropout but not its rate."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2),
-                         nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 10))
-
-
 def trained(images: Tensor, labels: Tensor, seed: int, epochs: int) -> nn.Module:
     torch.manual_seed(seed)
-    network = mlp()
+    network = EMBEDDED["digits_mlp"].build()  # the paper names dropout but not its rate
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
     for _ in range(epochs):
         for batch in torch.randperm(len(images)).split(BATCH):

@@ -55,8 +55,8 @@ def sections(declared: Iterable[Item]) -> str:
     """One table a paper."""
     lines = ["## The five papers, table by table", "", (
         "For every table and figure of the five papers: what was measured here, what the paper has, how network and data differ, and\n"
-        "whether the claim holds. Values are mean ± standard error over n images. Nothing here repeats a paper exactly, because its\n"
-        "networks and data sets are not at hand.")]
+        "whether the claim holds. Values are mean ± standard error over n images; those of MIP-IN's table 1 are over the classes.\n"
+        "Nothing here repeats a paper exactly, because its networks and data sets are not at hand.")]
     for paper, group in groupby(declared, key=lambda item: item["paper"]):
         lines += ["", f"### {paper}", "", f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * len(HEADINGS)}"]
         for item in group:

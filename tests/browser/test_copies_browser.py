@@ -57,3 +57,16 @@ def test_a_copy_is_made_changed_reloaded_and_carried_to_another_page(visit):
     again.page.get_by_role("button", name="Compare with other settings").click()
     again.settle()
     assert labels(again) == ["SmoothGrad 1", "SmoothGrad 2"] and query(again)["smoothgrad~2.samples"] == ["2"]
+
+
+def test_how_maps_are_drawn_is_kept_on_another_page_and_in_its_address(visit):
+    seen = visit().go("?methods=Gradient&values=Magnitude&backdrop=Colour&clip=95+%25")
+    pages = {"Methods": "[class*=st-key-card-]", "Class sensitivity": ".class-row", "Compare": ".js-plotly-plot .heatmaplayer image"}
+    for link, wait in pages.items():
+        seen.page.get_by_role("link", name=link, exact=True).click()
+        seen.page.wait_for_selector(wait)
+        seen.settle()
+        assert {name: query(seen).get(name) for name in ("values", "backdrop", "clip")} == {
+            "values": ["Magnitude"], "backdrop": ["Colour"], "clip": ["95 %"]}
+    chosen = seen.page.locator(".st-key-values [role=radio][aria-checked=true], .st-key-values button[kind$=Active]")
+    assert chosen.inner_text().split("\n")[0].strip() == "Magnitude"

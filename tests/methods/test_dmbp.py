@@ -135,7 +135,7 @@ def test_running_the_masks_forward_is_masking_the_backward_pass(pair, variant, s
     assert torch.allclose(loss_gradient(masked, variant, found).double() * sigma * (1 - sigma), expected, rtol=1e-3, atol=1e-8)
     assert float(expected.abs().sum()) == pytest.approx(float(sum(s.abs().sum() for s in slopes)), rel=1e-6)  # the rest is 0
     for row in (0, 1):
-        assert torch.allclose(masked.mapping(row).double(), maps[row], rtol=1e-3, atol=1e-7)
+        assert torch.allclose(masked.part(row).mapping.double(), maps[row], rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("variant", ["dmbp", "dmbp_plus", "dmbp_plus_minus"])
@@ -215,19 +215,19 @@ def test_all_in_the_positive_part_is_gradient_times_input(scene):
     y = float(network.logits(x)[0, target]) - masked.output_bias
     assert masked.outputs() == pytest.approx([y, 0.0], abs=1e-5 * max(1, abs(y)))
     assert masked.y == pytest.approx(y, abs=1e-5)
-    assert torch.allclose(masked.mapping(0), network.gradient(x, target)[0], rtol=1e-4, atol=1e-6)
-    assert masked.mapping(1).abs().max() == 0
+    assert torch.allclose(masked.part(0).mapping, network.gradient(x, target)[0], rtol=1e-4, atol=1e-6)
+    assert masked.part(1).mapping.abs().max() == 0
 
 
 def test_the_complementary_masks_swap_the_parts(scene):
     masked = masked_at(*scene)
     sigma = some_sigma(masked)
     masked.set(sigma)
-    outputs, maps = masked.outputs(), [masked.mapping(row) for row in (0, 1)]
+    outputs, maps = masked.outputs(), [masked.part(row).mapping for row in (0, 1)]
     masked.set(1 - sigma)
     assert masked.outputs() == pytest.approx(outputs[::-1], rel=1e-4, abs=1e-5)
     for row in (0, 1):
-        assert torch.allclose(masked.mapping(row), maps[1 - row], rtol=1e-4, atol=1e-6)
+        assert torch.allclose(masked.part(row).mapping, maps[1 - row], rtol=1e-4, atol=1e-6)
 
 
 def test_the_mask_gradient_is_the_slope_of_the_parts(scene):
@@ -255,7 +255,7 @@ def test_a_saturated_relu6_is_a_constant_before_its_mask(image):
     masked.set(sigma)  # of the positive part only the last layer's constants are left, and half of each
     weight = F.interpolate(network.module.get_parameter("7.weight")[2].view(1, 8, 2, 2), scale_factor=16) / 256
     assert masked.outputs()[0] == pytest.approx(3 * float((last.flat(weight) * last.capped).sum()), rel=1e-4)
-    assert masked.mapping(0).abs().max() == 0
+    assert masked.part(0).mapping.abs().max() == 0
 
 
 def test_half_of_everything_leaves_a_power_of_two(bias_free, image):
@@ -279,7 +279,7 @@ def test_the_parts_and_their_biases_are_complete(pair):
     for row, expected in enumerate(masked.outputs()):
         gradient, total = twin.part([s[:, row] for s in sigmas])
         assert total.item() == pytest.approx(expected, rel=1e-4)
-        assert torch.allclose(masked.mapping(row).double(), gradient[0].detach(), rtol=1e-3, atol=1e-7)
+        assert torch.allclose(masked.part(row).mapping.double(), gradient[0].detach(), rtol=1e-3, atol=1e-7)
 
 
 def test_the_loss_is_the_larger_of_two():
@@ -320,7 +320,7 @@ def test_switches_of_every_kind_of_max_pool_stay_as_they_were(image):
     network = classifier(seeded(Pools, 8))
     masked = masked_at(network, image)
     masked.set(torch.ones(masked.count))
-    assert torch.allclose(masked.mapping(0), network.gradient(image, 2)[0], atol=1e-6)
+    assert torch.allclose(masked.part(0).mapping, network.gradient(image, 2)[0], atol=1e-6)
     assert masked.outputs()[0] == pytest.approx(masked.y, abs=1e-5)
 
 
@@ -361,13 +361,13 @@ def test_torchvisions_piecewise_linear_networks_are_accepted_and_exact(name):
     masked.set(torch.ones(masked.count))
     gradient = network.gradient(x, 2)[0]
     assert masked.outputs()[0] == pytest.approx(masked.y, rel=1e-3, abs=1e-4)
-    assert torch.allclose(masked.mapping(0), gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+    assert torch.allclose(masked.part(0).mapping, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
 
 
 def test_the_recorded_pass_is_given_back(toy, image):
     masked = masked_at(toy, image)
     masked.set(some_sigma(masked))
-    masked.outputs(), masked.mask_gradient(0), masked.mapping(1)
+    masked.outputs(), masked.mask_gradient(0), masked.part(1).mapping
     gc.collect()
     gc.disable()
     try:

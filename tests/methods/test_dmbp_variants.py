@@ -200,7 +200,7 @@ def test_what_the_map_does_not_show_is_warned_of_with_its_percentage():
     few, many, capped = Shares(6.0, -4.0, 0.0), Shares(-10.0, 90.0, 0.0), Shares(1.0, 2.0, 1.0)
     assert hidden_warning(3.0, {"y+": few}) == () == hidden_warning(1e5, {"y+": many})
     assert hidden_warning(3.0, {"y+": many, "y-": few}) == (
-        "biases make up 90 % of y+, and the map does not show them: the objective image_only leaves them out of the split",)
+        "biases make up 90 % of y+, and the map does not show them: the objective 'image only' leaves them out of the split",)
     assert "biases and saturated ReLU6 make up 90 % of y+ and 75 % of y-" in hidden_warning(3.0, {"y+": many, "y-": capped})[0]
     assert Shares(0.0, 0.0, 0.0).hidden == 0
     assert logit_warning(few) == () and "the image adds \u221210 to the logit of 80" in logit_warning(many)[0]
@@ -235,7 +235,15 @@ def test_only_positive_evidence_leaves_the_negative_part_empty():
     network, x = chain(10, [[1.0], [1.0]])
     found = ex.explain(network, x, "dmbp", target=0, iterations=20)
     assert found.extras["y_negative"][0] == pytest.approx((1 - 0.8807971) ** 10, rel=1e-3)
-    assert any(flag.startswith("y\u2212 never left") and "per_branch" in flag for flag in found.flags)
-    assert not any(flag.startswith("y+") for flag in found.flags)
-    mended = ex.explain(network, x, "dmbp", target=0, iterations=20, optimiser="per_branch")
-    assert any(flag.startswith("y\u2212 never left") and "per_branch" not in flag for flag in mended.flags)
+    (flag,) = (flag for flag in found.flags if "never left" in flag)
+    assert flag.startswith("y\u2212") and "per_branch" not in flag  # y- is never pulled, so another RMSProp state changes nothing
+
+
+def test_the_other_rmsprop_state_is_advised_where_the_negative_part_was_pulled_and_stayed_empty():
+    """y = 3 - 0.02. y+ exceeds it once the negative channel is masked, and y- is at most 0.02, less than 1 % of y."""
+    network, x = chain(10, [[3.0, -0.02], [0.0, 1.0]])
+    shared, per_branch = (ex.explain(network, x, "dmbp", target=0, iterations=20, learning_rate=0.5, optimiser=optimiser)
+                          for optimiser in ("shared", "per_branch"))
+    assert shared.extras["y_positive"][-1] > shared.extras["y"]
+    assert any(flag.startswith("y\u2212 never left") and "per_branch" in flag for flag in shared.flags)
+    assert any(flag.startswith("y\u2212 never left") and "per_branch" not in flag for flag in per_branch.flags)

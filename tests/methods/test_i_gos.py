@@ -420,6 +420,9 @@ def test_a_mask_that_hides_hardly_anything_is_flagged_with_its_remedy():
     moved = Point(torch.full((1, 1, 7, 7), 0.01), 0.958, 0.96, 1.6, True)
     (flag,) = step_flags([start, moved], Params())
     assert flag == "hiding costs too much, mostly its total variation: with a total variation weight of 0.1 it hides more"
+    (flag,) = step_flags([start, moved], Params(tv=0.1))
+    assert flag == "hiding costs too much: with a lower L1 weight it hides more"
+    assert not list(step_flags([start, moved], Params(fixed_step=1.0)))  # the size of the steps may be the cause
     assert not list(step_flags([start, Point(moved.hidden, 0.9, 0.9, 1.6, True)], Params()))
     assert not list(step_flags([start, Point(start.hidden, 0.961, 0.961, 200.0, True)], Params()))  # there was nothing to hide
 

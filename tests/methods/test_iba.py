@@ -19,7 +19,7 @@ from explainers.data.reference import ReferenceSet, from_pictures, neighbourhood
 from explainers.data.statistics import fit as fit_all
 from explainers.methods import iba
 from explainers.methods.bottleneck import Descent, Mask, Signal, cross_entropy, divergence, optimise_mask, smooth
-from explainers.methods.feature_statistics import fit_key, statistics_without
+from explainers.methods.feature_statistics import fit_key, statistics, statistics_without
 from explainers.target import Target
 
 
@@ -126,7 +126,7 @@ def test_the_statistics_are_numpys_in_any_chunks(toy, monkeypatch):
     values = toy.walk(torch.cat(list(far.batches(40))), stop="_2_conv1").detach().double().numpy()
     for batch in (1, 7, 64):
         monkeypatch.setattr("explainers.context.fitting_batch", lambda network: batch)
-        found = iba.statistics(toy, "_2_conv1", 1000, Context(toy, reference=far))
+        found = statistics(toy, "_2_conv1", 1000, Context(toy, reference=far))
         assert found["mean"].numpy() == pytest.approx(values.mean(0), abs=1e-5)
         assert found["deviation"].numpy() == pytest.approx(values.std(0, ddof=1), abs=2e-5)
         assert found["active"].numpy() == pytest.approx((values != 0).mean(0))
@@ -180,7 +180,7 @@ def test_leaving_an_image_out_is_the_fit_on_the_set_without_it(toy, node, size, 
     x = size * images[5:6]
     whole = set_of(torch.cat([images[:5], *[x] * copies, images[6:]]))
     others = set_of(torch.cat([images[:5], images[6:]]), "others")
-    without, exact, all_of_them = fitted_without(toy, x, node, whole), fitted_without(toy, x, node, others), iba.statistics(
+    without, exact, all_of_them = fitted_without(toy, x, node, whole), fitted_without(toy, x, node, others), statistics(
         toy, node, 1000, Context(toy, reference=whole))
     assert without.images == exact.images == 11 and not without.unavoidable
     for name in ELEMENTS:
@@ -225,7 +225,7 @@ def test_a_set_of_too_few_other_images_is_said(toy):
 def test_statistics_stored_by_an_earlier_version_leave_the_image_out_too(toy):
     images, fits = draw(12, 3, 32, 32, seed=9, dtype=torch.float32), MapCache(None)
     reference = set_of(images)
-    known = dict(iba.statistics(toy, "_2_conv1", 1000, Context(toy, reference=reference)))
+    known = dict(statistics(toy, "_2_conv1", 1000, Context(toy, reference=reference)))
     del known["digests"]
     Context(toy, reference=reference, options=RunOptions(fits=fits)).fit(fit_key("_2_conv1", 12), lambda: known)
     old, new = (fitted_without(toy, images[5:6], "_2_conv1", reference, chosen) for chosen in (fits, None))

@@ -159,6 +159,14 @@ def test_a_convolution_is_fitted_by_least_squares_at_any_block_size(monkeypatch)
     assert torch.allclose(inverse.fit_kernel(signal, entered, geometry)["kernel"].double(), kernel, atol=1e-6)
 
 
+def test_images_without_a_pixel_of_their_own_do_not_count():
+    """With more images than pixels the step can exceed the number of pixels: of 4 pixels and a step of 7, images 4 to 6 have none."""
+    truth, signal, geometry = normal(1, 1, 1, 1, seed=1), normal(14, 1, 2, 2), Geometry((1, 1), (1, 1), (0, 0), (1, 1))
+    made = F.conv_transpose2d(signal, truth)
+    made[[4, 5, 6, 11, 12, 13]] = 100.0
+    assert torch.allclose(inverse.fit_kernel(signal, made, geometry, step=7)["kernel"].double(), truth, atol=1e-5)
+
+
 def test_every_kth_pixel_of_all_images_is_enough_and_all_places_count():
     truth, signal, geometry = normal(2, 3, 3, 3, seed=1), normal(6, 2, 5, 5), Geometry((3, 3), (1, 1), (1, 1), (1, 1))
     made = F.conv_transpose2d(signal, truth, None, 1, 1)

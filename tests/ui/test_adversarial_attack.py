@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support import page
 from support.page import choose, errors, section
 
 import explainers as ex
-from components.adversarial_attack.attack_choice import TOWARDS
+from components.adversarial_attack import before_after, map_rows
+from components.adversarial_attack.attack_choice import TOWARDS, Choice
 from components.compute import asked
 from components.state.engine import network as shared_network
 from explainers.attack import attack
@@ -43,9 +47,9 @@ def test_the_page_shows_what_the_attack_did(open_app, free, scene):
     attacked = attack(network, x, target, epsilon=16 / 255, steps=3)
     assert not errors(app) and attacked.is_lost
     name, now = network.categories[target], network.categories[attacked.first_after]
-    said = section(app, "attack-verdict")
-    assert f"{name} goes from {percent(float(attacked.before[target]))} to {percent(float(attacked.after[target]))}" in said
-    assert f"now sees {now}" in said
+    words = section(app, "attack-verdict")
+    assert f"{name} goes from {percent(float(attacked.before[target]))} to {percent(float(attacked.after[target]))}" in words
+    assert f"now sees {now}" in words
     assert len(page.pictures(app, "attack-pictures")) == 3 and f"{now} {percent(float(attacked.after.max()))}" in section(
         app, "attack-pictures")
     (line,) = page.chart(app, "attack-steps")["data"]
@@ -125,3 +129,25 @@ def test_the_attacked_picture_is_in_no_cache(engine, open_app, free, monkeypatch
     monkeypatch.setattr(engine.cache, "put", lambda key, value: (kinds.append(type(value).__name__), put(key, value)))
     app = open_app(PAGE, {**QUICK, "attack_change": "5"})
     assert page.has(app, "attack-verdict") and "Attribution" in kinds and "Attack" not in kinds
+
+
+def planted_row(title: str, similarity: float | None, reason: str = "") -> SimpleNamespace:
+    """A row with this rank correlation of its last map with its first."""
+    return SimpleNamespace(entry=SimpleNamespace(title=title), similarities=(1.0, similarity), reason=reason)
+
+
+def test_nothing_is_said_of_all_methods_while_a_map_is_missing():
+    views = [SimpleNamespace(name=name) for name in ("umbrella", "umbrella", "star")]
+    different, alike, missing = planted_row("Different", 0.1), planted_row("Alike", 0.9), planted_row("Missing", None)
+    refused = planted_row("Refused", None, "It cannot.")
+    assert map_rows.summary([different, refused], views).startswith("No method gives star")
+    assert map_rows.summary([different, missing], views) == "" == map_rows.summary([refused], views)
+    assert "Alike (0.90)" in map_rows.summary([different, alike, missing], views)
+
+
+def test_the_step_from_which_on_the_class_has_lost_half_is_not_one_after_which_it_recovers(scene):
+    network, x, target = scene
+    attacked = replace(attack(network, x, target, epsilon=16 / 255, steps=4), trace=(0.9, 0.3, 0.8, 0.4, 0.1))
+    workspace, choice = SimpleNamespace(network=network), Choice(target, None, 16, 4)
+    assert attacked.is_lost and "from step 3 of 4 on" in before_after.verdict(workspace, choice, attacked)[0]
+    assert "half" not in before_after.verdict(workspace, choice, replace(attacked, trace=(0.9, 0.3, 0.8, 0.4, 0.5)))[0]

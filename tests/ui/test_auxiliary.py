@@ -148,8 +148,8 @@ def test_masks_are_grey_pictures_channel_by_channel(drawing, extras):
 
 def edges(html: str) -> list[tuple[float, float]]:
     """Where the pieces of the bars begin and end, in percent of the bar's width."""
-    found = re.findall(r'<i style="left: ([\d.]+)%; width: ([\d.]+)%', html)
-    return [(float(left), float(left) + float(width)) for left, width in found]
+    pieces = re.findall(r'<i style="left: ([\d.]+)%; width: ([\d.]+)%', html)
+    return [(float(left), float(left) + float(width)) for left, width in pieces]
 
 
 def marks(html: str, which: str) -> list[float]:

@@ -223,6 +223,14 @@ def test_settings_are_the_same_on_every_page(open_app, name):
         app.switch_page("pages/methods.py").run()
 
 
+@pytest.mark.parametrize("name", ["faithfulness", "class_sensitivity", "sanity_checks", "adversarial_attack"])
+def test_a_setting_that_no_link_named_is_kept_on_the_next_page(open_app, name):
+    """What a link named is kept by AppTest anyway; that a browser keeps it, too, is tested in tests/browser."""
+    app = open_app(query={"methods": ["Gradient"], "measurement": "Localisation", "attack_steps": "1"})
+    app = choose(app, "gradient.times_input", True)
+    assert value(app.switch_page(f"pages/{name}.py").run(), "gradient.times_input") is True
+
+
 def test_faithfulness_measures_each_entry(open_app):
     app = page.run_all(open_app("faithfulness", query=CURVES), "curves")
     lines = {trace["legendgroup"]: trace for trace in page.chart(app, "curves-figure")["data"] if trace["mode"] == "lines+markers"}

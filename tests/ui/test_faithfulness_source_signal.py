@@ -111,8 +111,8 @@ def test_a_mean_that_few_pictures_make_is_said_to_be_so():
 
 def test_every_picture_is_a_line_of_the_file_and_a_point_of_the_chart(planted):
     rows = list(csv.DictReader(io.StringIO(percentage_views.csv(planted, NAMES).decode())))
-    assert rows[0] == {"label": "0", "class": "0", "logit": "4", "source_logit": "2", "change": "0.5"}
-    assert rows[4]["change"] == "" and len(rows) == 5
+    assert rows[0] == {"label": "0", "class": "0", "logit": "4", "source_logit": "2", "drop": "0.5"}
+    assert rows[4]["drop"] == "" and len(rows) == 5
     drawn = percentage_views.figure(planted, NAMES)
     assert [trace["name"] for trace in drawn["data"]] == ["0", "3"]
     assert drawn["data"][1]["x"].tolist() == [10, -10, 0] and drawn["data"][1]["y"].tolist() == [11, -11, 1]

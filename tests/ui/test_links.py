@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.page import choose, chosen_picture, click, errors, heading, maps, value, words
+from support.page import choose, chosen_picture, click, errors, has, heading, maps, value, words
 from support.paths import ROOT
 
 import explainers as ex
+from components.drawing import display_controls
 
 PROMISED = {
     "network": "Scenes: VGG with biases", "class": "umbrella", "against": "heart", "seed": "7", "controls": "true",
@@ -103,3 +104,21 @@ def test_a_link_to_each_page_restores_its_settings(open_app, name):
 
 def test_every_page_has_a_promised_link():
     assert set(PAGES) == {path.stem for path in (ROOT / "pages").glob("*.py")}
+
+
+DRAWN = {"values": "Positive", "scale": "Shared", "backdrop": "Colour", "clip": 95.0, "hide": 20, "smoothing": 1.5}
+
+
+@pytest.mark.parametrize(("name", "controls"), [("class_sensitivity", 5), ("sanity_checks", 6), ("adversarial_attack", 5)])
+def test_maps_are_drawn_alike_on_every_page(open_app, name, controls):
+    """From page to page and back. That the address keeps the values, too, only a browser shows (tests/browser)."""
+    assert set(DRAWN) == set(display_controls.KEYS)
+    app = open_app(query={"methods": ["Gradient"], "attack_steps": "1"})
+    for key, chosen in DRAWN.items():
+        app = choose(app, key, chosen)
+    app.switch_page(f"pages/{name}.py").run()
+    app.run()  # what was carried to a page stays there when that runs again
+    shown = {key: value(app, key) for key in DRAWN if has(app, key)}
+    assert shown == {key: DRAWN[key] for key in shown} and len(shown) == controls
+    app = choose(app, "values", "Magnitude")
+    assert value(app.switch_page("pages/compare.py").run(), "values") == "Magnitude"

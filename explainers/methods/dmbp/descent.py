@@ -39,10 +39,10 @@ class Settings(Protocol):
 
 @dataclass(frozen=True)
 class Descent:
-    """What happened: [y+, y-] before each step and after the last.
+    """The course of an optimisation.
 
-    vanishing: the fraction of mask values whose gradient was smaller than RMSProp's epsilon in the last step, so that the step
-    hardly moved them; None where no step was made.
+    trace: [y+, y-], or [y+] alone, before each step and after the last. vanishing: the fraction of mask values whose gradient was
+    smaller than RMSProp's epsilon in the last step, so that the step hardly moved them; None where no step was made.
     """
 
     trace: list[list[float]]

@@ -293,7 +293,3 @@ class MaskedNetwork:
         if self._first:
             gradient = torch.autograd.grad(self._stem, self._x, gradient, retain_graph=True)[0]
         return LinearPart(gradient[0], self._x.detach()[0], float(sum(caps)))
-
-    def mapping(self, row: int) -> Tensor:
-        """(C, H, W): the gradient of y+ (row 0) or y- (row 1) with respect to the image."""
-        return self.part(row).mapping

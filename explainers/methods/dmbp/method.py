@@ -37,7 +37,7 @@ from torch import Tensor
 
 from explainers.context import Context
 from explainers.contract import AuxiliaryOutput, Citation, Method, RawMap
-from explainers.methods.dmbp.descent import Descent, descend
+from explainers.methods.dmbp.descent import Descent, branches, descend
 from explainers.methods.dmbp.masked import LinearPart, MaskedNetwork, first_relu
 from explainers.methods.dmbp.shares import NAMES, empty_warning, hidden_warning, logit_warning, shares
 from explainers.networks.classifier import Classifier
@@ -71,7 +71,7 @@ class Params:
         "negative part's turn comes, which then stands still. per_branch: a running mean for each part."))
     stop: str = choice("never", "never", "at_logit", label="Stop early", help=(
         "never: all iterations, as in the paper. at_logit: when the positive part reaches the logit, because nothing in the objective "
-        "keeps it from growing on. A logit below zero stops at once."))
+        "keeps it from growing on. With a logit below zero that is mostly before the first step."))
 
     @property
     def rows(self) -> int:
@@ -118,15 +118,17 @@ def _extras(masked: MaskedNetwork, descent: Descent, final: list[LinearPart], pa
         extras["vanishing_gradients"] = 100 * descent.vanishing
     for row, (sign, part) in enumerate(zip(_SIGNS, final, strict=False)):
         extras |= {sign: part.map.cpu(), f"{sign}_mapping": part.mapping.cpu(), f"y_{sign}": [values[row] for values in descent.trace]}
-        if params.images == 1:  # else nothing is known of what the biases add, and nothing was asked
+        if params.images == 1:  # with image_only the trace has the image's part alone, so what the biases add is not known
             extras[f"parts_{sign}"] = list(shares(descent.trace[-1][row], part))
     return extras
 
 
 def _flags(masked: MaskedNetwork, descent: Descent, final: list[LinearPart], params: Params) -> tuple[str, ...]:
     traces = {name: [values[row] for values in descent.trace] for row, name in enumerate(_PARTS[:params.rows])}
-    freezes = params.optimiser == "shared" and params.stop == "never" and params.variant in {"dmbp", "image_only"}
-    empty = empty_warning(masked.y, traces, "the RMSProp state per_branch lets it move" if freezes else "")
+    pulled = {row for outputs in descent.trace[:-1] for row in branches(masked.y, params.variant, outputs)}
+    in_turn = params.variant in {"dmbp", "image_only"} and len(pulled) == 2
+    freezes = in_turn and params.optimiser == "shared" and params.stop == "never"
+    empty = empty_warning(masked.y, traces, "the RMSProp state 'per branch' lets it move" if freezes else "")
     if params.images == 2:
         return (*logit_warning(shares(masked.logit, masked.whole)), *empty)
     ends = {name: shares(values[-1], part) for (name, values), part in zip(traces.items(), final, strict=True)}
@@ -172,8 +174,8 @@ METHOD = Method(
         AuxiliaryOutput("positive_mapping", "Positive linear mapping", "weights", "The gradient of y+ with respect to the image: the "
                         "colours, edges and textures that raise it."),
         AuxiliaryOutput("negative_mapping", "Negative linear mapping", "weights", "The gradient of y\u2212 by the image."),
-        AuxiliaryOutput("y", "Logit without the output's bias", "number", "The value that y+ and y\u2212 should sum to; for "
-                        "the objective image_only it is the image's part of it."),
+        AuxiliaryOutput("y", "Logit without the output's bias", "number", "The value that y+ and y\u2212 should sum to. With "
+                        "the objective image_only they should sum to the image's part of it."),
         AuxiliaryOutput("vanishing_gradients", "Vanished gradients", "number", "The fraction of mask values whose gradient was below "
                         "RMSProp's epsilon of 1e-8 in the last step: it hardly moved them.", unit="%"),
         _part_of("parts_logit", "Logit"), _part_of("parts_positive", _PARTS[0]), _part_of("parts_negative", _PARTS[1]),

@@ -13,7 +13,7 @@ from explainers.methods.dmbp.masked import LinearPart
 
 NAMES = ("image", "biases", "saturated ReLU6")
 MOST_HIDDEN = 0.5  # of a part: more than this outside the map is warned of
-STILL = 0.01  # of the logit y: a part within this range is empty
+STILL = 0.01  # of what the parts should sum to: a part within this range counts as empty
 
 
 class Shares(NamedTuple):
@@ -46,7 +46,7 @@ def hidden_warning(y: float, by_name: Mapping[str, Shares]) -> tuple[str, ...]:
         return ()
     what = "biases and saturated ReLU6" if any(own.caps for own in much.values()) else "biases"
     amounts = " and ".join(f"{100 * own.hidden:.0f} % of {name}" for name, own in much.items())
-    return (f"{what} make up {amounts}, and the map does not show them: the objective image_only leaves them out of the split",)
+    return (f"{what} make up {amounts}, and the map does not show them: the objective 'image only' leaves them out of the split",)
 
 
 def logit_warning(logit: Shares) -> tuple[str, ...]:
@@ -59,10 +59,12 @@ def logit_warning(logit: Shares) -> tuple[str, ...]:
 
 
 def empty_warning(y: float, traces: Mapping[str, Sequence[float]], remedy: str) -> tuple[str, ...]:
-    """A warning for each part that stayed near 0 over a run of steps. traces: its values before each step and after the last.
+    """A warning for each part that stayed near 0 over a run of steps.
 
-    remedy: what to try, appended to the warning; may be empty.
+    y: what the parts should sum to. traces: each part's values before each step and after the last. remedy: what to try, appended
+    to the warning; may be empty.
     """
     return tuple(
-        f"{name} never left the range of \u00b11 % of the logit, so its part of the map is empty" + (f": {remedy}" if remedy else "")
+        f"{name} never left the range of \u00b11 % of what the parts should sum to, so its part of the map is empty or cancels"
+        + (f": {remedy}" if remedy else "")
         for name, values in traces.items() if len(values) > 1 and max(map(abs, values)) < STILL * abs(y))

@@ -69,7 +69,7 @@ from explainers.resampling import size_of
 from explainers.target import Target
 
 PRIORS = ("game", "none", "iba", "sharpened", "standardised")
-MADE_OF_THE_MAP = {"sharpened": sharpened, "standardised": standardised}  # the priors that need no game and no start of one
+MADE_OF_THE_MAP = {"sharpened": sharpened, "standardised": standardised}  # the priors that a formula makes of IBA's map
 LEAST_SPREAD = 0.05  # standard deviation of the prior's fractions over the pixels; a map whose prior has less has a flag
 FEATURE_STEPS = 10  # of Adam, in the feature bottleneck
 PREVIEWS = 12  # maps reported during the last stage

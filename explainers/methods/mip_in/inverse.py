@@ -58,8 +58,11 @@ class Geometry:
         images: their number. channels: those of the signal. size: (h, w) of the input. k is at most the number of images, so that
         every place is seen in some image.
         """
-        work = images * prod(size) * (channels * prod(self.kernel)) ** 2 / prod(self.stride) ** 2
-        return max(1, min(images, ceil(work / _KERNEL_WORK)))
+        return max(1, min(images, ceil(self.fit_work(images, channels, size) / _KERNEL_WORK)))
+
+    def fit_work(self, images: int, channels: int, size: Sequence[int]) -> float:
+        """The multiplications of the normal equations over all pixels; the arguments are those of ``pixel_step``."""
+        return images * prod(size) * (channels * prod(self.kernel)) ** 2 / prod(self.stride) ** 2
 
 
 def solve(gram: Tensor, right: Tensor) -> Tensor:
@@ -194,7 +197,7 @@ def _fit_taps(signal: Tensor, entered: Tensor, offsets: list[tuple[int, int]], s
     gram = torch.zeros(unknowns, unknowns, dtype=torch.float64, device=signal.device)
     cross = gram.new_zeros(unknowns, entered.shape[1])
     for first in range(min(step, len(signal))):
-        pixels = torch.arange(first % step, height * width, step, device=signal.device)
+        pixels = torch.arange(height * width, device=signal.device)[first::step]
         images = max(1, _BLOCK_NUMBERS // max(1, unknowns * len(pixels)))
         for above, below in zip(signal[first::step].split(images), entered[first::step].split(images), strict=True):
             columns = _at_taps(above.double(), offsets, pixels // width, pixels % width).flatten(2)  # (O, taps, n pixels)

@@ -48,6 +48,16 @@ class Layer:
         """Every how many pixels of ``images`` images the fit uses, from a signal of ``channels`` channels; 1 but for convolutions."""
         return self.geometry.pixel_step(images, channels, self.entered[1:]) if self.geometry else 1
 
+    def work(self, images: int, channels: int) -> float:
+        """The multiplications of fitting a convolution's inverse on ``images`` images and applying it to them; 0 for other kinds.
+
+        channels: those of the signal at the output.
+        """
+        if self.geometry is None:
+            return 0.0
+        fitting = self.geometry.fit_work(images, channels, self.entered[1:]) / self.pixel_step(images, channels)
+        return fitting + images * prod(self.size) * channels * prod(self.geometry.kernel) / prod(self.geometry.stride)
+
     def fit(self, signal: Tensor, entered: Tensor | None, ridge: float | None) -> Operator:
         """Fit the inverse on n images, from the signal (n, ...) at the output to the true inputs ``entered`` (n, ...).
 

@@ -137,9 +137,23 @@ def _record_key(layers: tuple[Layer, ...], target: Target, images: int) -> tuple
 
 
 def fit_of(params: Params, network: Classifier, target: Target, reference: ReferenceSet) -> tuple[Sequence[tuple[Any, ...]], Passes]:
-    """The keys of the inverses and of the layers' inputs, and the passes of recording these; solving for the inverses is quick."""
+    """The keys of the inverses and of the layers' inputs, and the passes of recording these and solving for the inverses.
+
+    Where solving takes longer than recording, recorded inputs alone are not enough to have a map quickly, so their key is left out.
+    """
     images, layers = reference.count(params.images), layers_of(network, params.depth, target, params.gates)
-    return (_fit_key(layers, target, images, params), _record_key(layers, target, images)), Passes(forward=images)
+    solving, key = _solving(network, layers, images), _fit_key(layers, target, images, params)
+    keys = (key,) if solving > images else (key, _record_key(layers, target, images))
+    return keys, Passes(forward=images + solving)
+
+
+def _solving(network: Classifier, layers: tuple[Layer, ...], images: int) -> float:
+    """Forward passes of the network with as many multiplications as the inverses of its convolutions take, for one target."""
+    multiplications, channels = 0.0, 1
+    for layer, count in _images_of(layers, images):
+        multiplications += layer.work(count, channels)
+        channels = layer.size[0]
+    return multiplications / sum(shape.macs for shape in network.shapes.values())
 
 
 def _fit(network: Classifier, layers: tuple[Layer, ...], target: Target, images: int, ridge: float | None,
@@ -239,9 +253,10 @@ def _sign_flags(score: float, target: Target, start: str, positive: bool) -> tup
     """A warning where a negative logit decides what the map's sign means."""
     if score >= 0 or target.contrast is not None:
         return ()
+    logit = f"{score:.3g}".replace("-", "\u2212")
     if positive or start == "one":
-        return (f"the logit is negative ({score:.1f}): the map shows what goes with a higher logit, not what makes up this one",)
-    return (f"the logit is negative ({score:.1f}): the map's sign is flipped, so positive values speak against the class",)
+        return (f"the logit is negative ({logit}): the map shows what goes with a higher logit, not what makes up this one",)
+    return (f"the logit is negative ({logit}): the map's sign is flipped, so positive values speak against the class",)
 
 
 def source_signals(network: Classifier, images: Tensor, target: Target, params: Params, context: Context) -> tuple[Tensor, Tensor]:
