@@ -225,7 +225,7 @@ def test_a_network_that_lives_on_its_biases_is_warned_of():
     x = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     quiet, loud = (ex.explain(with_bias(amount), x, "dmbp", target=1, iterations=5).flags for amount in (0.0, 20.0))
     assert not any("biases" in flag for flag in quiet)
-    assert any("biases make up" in flag and "image_only" in flag for flag in loud)
+    assert any("biases make up" in flag and "image only" in flag for flag in loud)
     image_only = ex.explain(with_bias(20.0), x, "dmbp", target=1, iterations=5, variant="image_only").flags
     assert any("only this is split" in flag for flag in image_only)
 
@@ -236,7 +236,7 @@ def test_only_positive_evidence_leaves_the_negative_part_empty():
     found = ex.explain(network, x, "dmbp", target=0, iterations=20)
     assert found.extras["y_negative"][0] == pytest.approx((1 - 0.8807971) ** 10, rel=1e-3)
     (flag,) = (flag for flag in found.flags if "never left" in flag)
-    assert flag.startswith("y\u2212") and "per_branch" not in flag  # y- is never pulled, so another RMSProp state changes nothing
+    assert flag.startswith("y\u2212") and "per branch" not in flag  # y- is never pulled, so another RMSProp state changes nothing
 
 
 def test_the_other_rmsprop_state_is_advised_where_the_negative_part_was_pulled_and_stayed_empty():
@@ -245,5 +245,5 @@ def test_the_other_rmsprop_state_is_advised_where_the_negative_part_was_pulled_a
     shared, per_branch = (ex.explain(network, x, "dmbp", target=0, iterations=20, learning_rate=0.5, optimiser=optimiser)
                           for optimiser in ("shared", "per_branch"))
     assert shared.extras["y_positive"][-1] > shared.extras["y"]
-    assert any(flag.startswith("y\u2212 never left") and "per_branch" in flag for flag in shared.flags)
-    assert any(flag.startswith("y\u2212 never left") and "per_branch" not in flag for flag in per_branch.flags)
+    assert any(flag.startswith("y\u2212 never left") and "per branch" in flag for flag in shared.flags)
+    assert any(flag.startswith("y\u2212 never left") and "per branch" not in flag for flag in per_branch.flags)
