@@ -33,22 +33,30 @@ def result_of(reference: Item) -> Any:
     return rows[0][reference["field"]]
 
 
-def in_words(reference: Item) -> str:
-    """``label 0.123 ± 0.004 (n = 30)``; a plain number has no error."""
-    value, form = result_of(reference), reference.get("format", ".3f")
+def in_words(value: Any, form: str) -> tuple[str, int | None]:
+    """A value as text, ``0.123 ± 0.004``, and the number of images behind it; a plain number has neither error nor images."""
     if not isinstance(value, Mapping):
-        return f"{reference['label']} {value:{form}}".replace("-", "−")
+        return f"{value:{form}}".replace("-", "−"), None
     if value["mean"] is None:
-        return f"{reference['label']} – (n = {value['n']})"
+        return "–", value["n"]
     error = "" if value["error"] is None else f" ± {value['error']:{form}}"
-    return f"{reference['label']} {value['mean']:{form}}{error} (n = {value['n']})".replace(" -", " −")
+    return f"{value['mean']:{form}}".replace("-", "−") + error, value["n"]
+
+
+def measured(references: Iterable[Item]) -> list[str]:
+    """Each value with its label; n stands behind the first value, and behind those that have another one than the value before."""
+    parts, last = [], None
+    for reference in references:
+        text, images = in_words(result_of(reference), reference.get("format", ".3f"))
+        parts.append(f"{reference['label']} {text}" + (f" (n = {images})" if images not in (None, last) else ""))
+        last = images or last
+    return parts
 
 
 def here(item: Item) -> str:
     """What was measured, or which page shows it, and the section of RESULTS.md with the command."""
-    parts = [in_words(reference) for reference in item.get("ours", ())]
-    parts += [item["view"]] if "view" in item else []
-    return ("; ".join(parts) or "not measured") + (f". See {item['section']}" if "section" in item else "")
+    parts = [*measured(item.get("ours", ())), *([item["view"]] if "view" in item else [])]
+    return ("; ".join(parts) or "–") + (f". See {item['section']}" if "section" in item else "")
 
 
 def sections(declared: Iterable[Item]) -> str:
