@@ -34,7 +34,7 @@ def draw(workspace: Workspace) -> Choice:
     target = workspace.target.first
     with st.container(key="attack-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
         direction = st.segmented_control(
-            "Lead", (AWAY, TOWARDS), default=AWAY, required=True, key="attack_direction", bind="query-params",
+            "Direction", (AWAY, TOWARDS), default=AWAY, required=True, key="attack_direction", bind="query-params",
             help="Away: the class in the sidebar becomes less probable, whatever takes its place. Towards: a class that you choose "
                  "becomes more probable, which is harder.")
         towards = _towards(workspace, target) if direction == TOWARDS else None
