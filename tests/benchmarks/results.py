@@ -28,8 +28,9 @@ own rows, and this file is then written again.
 Values are mean ± standard error over n images; n stands above each table, and in brackets where a cell has another one. Rows that are
 counted as "printed" below a table are summaries that were copied when a benchmark printed them, rounded as it printed them: the values
 of the single photographs were not kept, so they cannot be averaged or compared again. Those counted as "measured" were written by the
-benchmark itself. Methods are named as in the commands, with the settings that differ from the defaults; `{r}` is the resolution at
-which the measure orders the maps.
+benchmark itself. `results/by_picture` holds what the longest of them measured picture by picture: with `--results` and such a file a
+benchmark goes on from there. Methods are named as in the commands, with the settings that differ from the defaults; `{r}` is the
+resolution at which the measure orders the maps.
 
 All times are from two shared CPU cores whose speed varies by a factor of two: compare rows, not absolute values. No GPU was at hand.
 """
