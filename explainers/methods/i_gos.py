@@ -339,9 +339,8 @@ METHOD = Method(
     equation=r"A = 1 - M^*, \quad M^* = \arg\min_M\; p_c\big(\operatorname{up}(M)\, x + (1 - \operatorname{up}(M))\, \tilde{x}\big) "
              r"+ \lambda_1 \lVert 1 - M \rVert_1 + \lambda_2 \operatorname{TV}(M)",
     limits="Often no step size lowers the objective, and the mask stays near 1: trust the order of its cells, not their values. On "
-           "EfficientNet-Lite0 total variation allows little hiding: of 0.24, 0.81 and 0.27 it left three photographs 0.18, 0.66 and "
-           "0.27, and with its weight at 0.1 0.09, 0.51 and 0.14. It usually fails for a class below 1 % or that is not the first "
-           "choice, and a blurred image is itself unusual for the network.",
+           "EfficientNet-Lite0 total variation allows little hiding; a total variation weight of 0.1 allows more. I-GOS usually fails "
+           "for a class below 1 % or that is not the first choice, and a blurred image is itself unusual for the network.",
     auxiliary_outputs=(
         AuxiliaryOutput(
             "mask", "Masked input", "pictures", make=lambda x, extras: masked_image(x, extras["mask"], extras.get("baseline")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 import explainers as ex
 from explainers.data.reference import ReferenceSet, from_pictures
+from tests.benchmarks.photographs import Ledger, recognised
 
 PRICES = {"cheap": 100, "medium": 1000, "costly": math.inf}  # forward and backward passes of one map, at most
 
@@ -97,3 +98,19 @@ def reference_set(network: ex.Classifier, specs: Sequence[str], folder: Path) ->
     """The pictures of a folder, where one of the methods fits statistics on such a set."""
     fits = any(ex.methods()[spec.partition(":")[0]].fits_statistics for spec in specs)
     return from_pictures(network, folder) if fits else None
+
+
+def over_photographs(arguments: argparse.Namespace, measure_one: Callable[..., None], report: Callable[..., None]) -> None:
+    """Measure each photograph that the network gets right, then report; the arguments are those of ``photograph_parser``.
+
+    ``measure_one(engine, network, photograph, arguments, ledger, reference)`` adds to the ledger what it lacks, and
+    ``report(network, arguments, ledger)`` prints it.
+    """
+    network = ex.load_model(arguments.network, weights=arguments.weights)
+    arguments.methods = spelled_out(arguments.methods, network)
+    reference = reference_set(network, arguments.methods, arguments.photographs)
+    engine, ledger = ex.Engine(ex.MapCache(arguments.cache)), Ledger(arguments.results)
+    for number, photograph in enumerate(recognised(network, arguments.photographs, arguments.images, arguments.skip), start=1):
+        measure_one(engine, network, photograph, arguments, ledger, reference)
+        print(f"{number} {photograph.name}", flush=True)
+    report(network, arguments, ledger)

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 
 import explainers as ex
 from explainers.data.reference import ReferenceSet
-from tests.benchmarks.command_line import parse_measure, photograph_parser, question, reference_set, spelled_out
-from tests.benchmarks.photographs import Ledger, Photograph, recognised
+from tests.benchmarks.command_line import over_photographs, parse_measure, photograph_parser, question
+from tests.benchmarks.photographs import Ledger, Photograph
 from tests.benchmarks.summaries import cell, keep, mean_and_error
 
 FIELDS = ("insertion", "deletion")
@@ -84,15 +84,7 @@ def main() -> None:
     parser.add_argument("--measures", nargs="+", default=["i_gos@28"])
     parser.add_argument("--points", type=int)
     parser.add_argument("--against", default="")
-    arguments = parser.parse_args()
-    network = ex.load_model(arguments.network, weights=arguments.weights)
-    arguments.methods = spelled_out(arguments.methods, network)
-    reference = reference_set(network, arguments.methods, arguments.photographs)
-    engine, ledger = ex.Engine(ex.MapCache(arguments.cache)), Ledger(arguments.results)
-    for number, photograph in enumerate(recognised(network, arguments.photographs, arguments.images, arguments.skip), start=1):
-        measure_one(engine, network, photograph, arguments, ledger, reference)
-        print(f"{number} {photograph.name}", flush=True)
-    report(network, arguments, ledger)
+    over_photographs(parser.parse_args(), measure_one, report)
 
 
 if __name__ == "__main__":

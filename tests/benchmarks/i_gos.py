@@ -18,8 +18,8 @@ import explainers as ex
 from explainers.attack import attack
 from explainers.data.reference import ReferenceSet
 from explainers.metrics import map_distances
-from tests.benchmarks.command_line import photograph_parser, question, reference_set, spelled_out
-from tests.benchmarks.photographs import Ledger, Photograph, recognised
+from tests.benchmarks.command_line import over_photographs, photograph_parser, question
+from tests.benchmarks.photographs import Ledger, Photograph
 from tests.benchmarks.summaries import cell, keep, mean_and_error
 
 ATTACKED = "attack"  # the ledger's method for the attack itself
@@ -78,15 +78,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of the attack")
     parser.add_argument("--cells", type=int, default=28, help="cells a side of the curves")
     parser.add_argument("--points", type=int, default=32, help="steps of a curve at most")
-    arguments = parser.parse_args()
-    network = ex.load_model(arguments.network, weights=arguments.weights)
-    arguments.methods = spelled_out(arguments.methods, network)
-    reference = reference_set(network, arguments.methods, arguments.photographs)
-    engine, ledger = ex.Engine(ex.MapCache(arguments.cache)), Ledger(arguments.results)
-    for number, photograph in enumerate(recognised(network, arguments.photographs, arguments.images, arguments.skip), start=1):
-        measure_one(engine, network, photograph, arguments, ledger, reference)
-        print(f"{number} {photograph.name}", flush=True)
-    report(network, arguments, ledger)
+    over_photographs(parser.parse_args(), measure_one, report)
 
 
 if __name__ == "__main__":

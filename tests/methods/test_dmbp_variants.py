@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from support.networks import classifier, residual_module, seeded
-from test_dmbp import STEPS, Twin, masked_at, relu6_module, some_sigma, two_stems
+from test_dmbp import STEPS, Twin, check_slopes, masked_at, relu6_module, some_sigma, two_stems
 from torch import nn
 
 import explainers as ex
@@ -56,15 +56,15 @@ def test_the_images_share_is_what_a_picture_of_the_mean_colour_lacks_and_the_cap
     sigma = some_sigma(masked)
     masked.set(sigma), differences.set(sigma)
     outputs = masked.outputs()
-    found = [shares(total, masked.part(row)) for row, total in enumerate(outputs)]
-    size = max(map(abs, itertools.chain(*found)))
-    assert differences.outputs() == pytest.approx([own.image for own in found], abs=1e-4 * size)
+    own_shares = [shares(total, masked.part(row)) for row, total in enumerate(outputs)]
+    size = max(map(abs, itertools.chain(*own_shares)))
+    assert differences.outputs() == pytest.approx([own.image for own in own_shares], abs=1e-4 * size)
     saturated = masked._caps.numel()
     masked._caps.zero_()
     without = masked.outputs()
-    assert [own.caps for own in found] == pytest.approx([a - b for a, b in zip(outputs, without, strict=True)], abs=1e-4 * size)
-    assert [sum(own) for own in found] == pytest.approx(outputs, abs=1e-6 * size)
-    assert any(own.caps for own in found) == bool(saturated)
+    assert [own.caps for own in own_shares] == pytest.approx([a - b for a, b in zip(outputs, without, strict=True)], abs=1e-4 * size)
+    assert [sum(own) for own in own_shares] == pytest.approx(outputs, abs=1e-6 * size)
+    assert any(own.caps for own in own_shares) == bool(saturated)
 
 
 def test_a_network_without_biases_owes_all_to_the_image(bias_free, image):
@@ -76,8 +76,8 @@ def test_a_network_without_biases_owes_all_to_the_image(bias_free, image):
 
 def test_the_shares_beside_a_map_add_up_to_its_parts_and_to_the_logit(scene):
     network, x, target = scene
-    found = ex.explain(network, x, "dmbp", target=target, iterations=4)
-    extras = found.extras
+    attribution = ex.explain(network, x, "dmbp", target=target, iterations=4)
+    extras = attribution.extras
     for sign in ("positive", "negative"):
         assert sum(extras[f"parts_{sign}"]) == pytest.approx(extras[f"y_{sign}"][-1], rel=1e-6)
         assert extras[f"parts_{sign}"][0] == pytest.approx(float(extras[sign].double().sum()), rel=1e-5)
@@ -100,23 +100,14 @@ def test_image_only_splits_gradient_times_input(scene):
     assert masked.y == pytest.approx(product, rel=1e-3, abs=1e-4)
     masked.set(torch.ones(masked.count))
     assert masked.outputs() == pytest.approx([product, 0], rel=1e-3, abs=1e-3)
-    found = ex.explain(network, x, "dmbp", target=target, iterations=6, variant="image_only")
-    ends = found.extras["y_positive"][-1] + found.extras["y_negative"][-1]
-    assert float(found.native.double().sum()) == pytest.approx(ends, rel=1e-3, abs=1e-4)
-    assert "parts_positive" not in found.extras and found.extras["parts_logit"][0] == pytest.approx(masked.y, rel=1e-5)
+    attribution = ex.explain(network, x, "dmbp", target=target, iterations=6, variant="image_only")
+    ends = attribution.extras["y_positive"][-1] + attribution.extras["y_negative"][-1]
+    assert float(attribution.native.double().sum()) == pytest.approx(ends, rel=1e-3, abs=1e-4)
+    assert "parts_positive" not in attribution.extras and attribution.extras["parts_logit"][0] == pytest.approx(masked.y, rel=1e-5)
 
 
 def test_the_mask_gradient_of_the_images_part_is_its_slope(scene):
-    masked = image_only_at(*scene)
-    sigma, direction = some_sigma(masked) * 0.8 + 0.1, torch.randn(masked.count, generator=torch.Generator().manual_seed(9))
-    masked.set(sigma)
-    masked.outputs()
-    slopes = [float(masked.mask_gradient(0) @ direction), -float(masked.mask_gradient(1) @ direction)]
-    ends = []
-    for step in (2e-3, -2e-3):
-        masked.set(sigma + step * direction)
-        ends.append(masked.outputs())
-    assert slopes == pytest.approx([(ends[0][row] - ends[1][row]) / 4e-3 for row in (0, 1)], rel=1e-2, abs=3e-3)
+    check_slopes(image_only_at(*scene), 3e-3)
 
 
 def test_image_only_is_the_papers_form_where_there_are_no_biases(bias_free, image):
@@ -144,10 +135,10 @@ def test_a_state_for_each_branch_is_two_of_torchs_optimisers(toy, image, variant
             pulled.add(row)
     assert pulled == {0, 1}, "both branches must have been pulled for this to be a test"
     _, outputs, maps = twin.loss(variant)
-    found = ex.explain(toy, image, "dmbp", target=2, iterations=3 * STEPS, variant=variant, optimiser="per_branch")
+    attribution = ex.explain(toy, image, "dmbp", target=2, iterations=3 * STEPS, variant=variant, optimiser="per_branch")
     expected = (maps[0] + maps[1]) * image[0]
-    assert float((found.native - expected).abs().max()) < 5e-3 * float(expected.abs().max())
-    assert [found.extras["y_positive"][-1], found.extras["y_negative"][-1]] == pytest.approx(outputs, rel=2e-3)
+    assert float((attribution.native - expected).abs().max()) < 5e-3 * float(expected.abs().max())
+    assert [attribution.extras["y_positive"][-1], attribution.extras["y_negative"][-1]] == pytest.approx(outputs, rel=2e-3)
 
 
 def chain(layers, head):
@@ -164,11 +155,11 @@ def chain(layers, head):
 def test_it_stops_when_the_positive_part_reaches_the_logit():
     """y = 3 - 1 = 2, and y+ starts at 3 sigmoid(2)^6 = 1.4, the negative channel being masked."""
     network, x = chain(6, [[3.0, -1.0], [0.0, 1.0]])
-    found = ex.explain(network, x, "dmbp", target=0, iterations=40, stop="at_logit")
-    trace, y = found.extras["y_positive"], found.extras["y"]
+    attribution = ex.explain(network, x, "dmbp", target=0, iterations=40, stop="at_logit")
+    trace, y = attribution.extras["y_positive"], attribution.extras["y"]
     steps = len(trace) - 1
     assert y == 2 and 0 < steps < 40 and trace[-1] >= y > max(trace[:-1])
-    assert torch.equal(found.native, ex.explain(network, x, "dmbp", target=0, iterations=steps).native)
+    assert torch.equal(attribution.native, ex.explain(network, x, "dmbp", target=0, iterations=steps).native)
 
 
 def test_a_logit_below_zero_stops_at_once(toy, image):
@@ -233,9 +224,9 @@ def test_a_network_that_lives_on_its_biases_is_warned_of():
 def test_only_positive_evidence_leaves_the_negative_part_empty():
     """Ten layers that pass a positive number on: every mask starts at sigmoid(2), so y- starts at 0.12 to the tenth power."""
     network, x = chain(10, [[1.0], [1.0]])
-    found = ex.explain(network, x, "dmbp", target=0, iterations=20)
-    assert found.extras["y_negative"][0] == pytest.approx((1 - 0.8807971) ** 10, rel=1e-3)
-    (flag,) = (flag for flag in found.flags if "never left" in flag)
+    attribution = ex.explain(network, x, "dmbp", target=0, iterations=20)
+    assert attribution.extras["y_negative"][0] == pytest.approx((1 - 0.8807971) ** 10, rel=1e-3)
+    (flag,) = (flag for flag in attribution.flags if "never left" in flag)
     assert flag.startswith("y\u2212") and "per branch" not in flag  # y- is never pulled, so another RMSProp state changes nothing
 
 
