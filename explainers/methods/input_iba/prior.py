@@ -11,11 +11,11 @@ the first and sixth batch of each epoch, 40 times. theta starts at IBA's map, wi
 steps RMSProp moves theta by 0.35 under a constant gradient and by little more under a growing one (0.39 was measured), so
 training only nudges the prior.
 
-Does the training find the evidence? It did not on a few generated scenes of two objects: the change of theta hardly correlated with
-the object's mask, whether theta started at IBA's map or constant, moved ten times as fast, or was trained three times as long. With its
-weights clipped the critic's scores shrink to a constant, so it gives no direction; with a wider clip, or none, they grow without bound,
-and theta still does not follow the object. A start on both sides of one half, ``standardised``, helps, but as much without the
-training as with it.
+Does the training find the evidence? It did not on a few generated scenes of two objects: the change of theta hardly correlated
+with the object's mask, whether theta started at IBA's map or constant, moved ten times as fast, or was trained three times as long.
+With its weights clipped the critic's scores shrink to a constant, so it gives no direction; with a wider clip, or none, they grow
+without bound, and theta still does not follow the object. A start on both sides of one half, ``standardised``, helps, but as much
+without the training as with it.
 
 Three computations of the authors' code are left out because they do not change the result. The critic's convolutions have no
 biases, since the batch norm after each subtracts them. The critic's update computes no gradient for the critic's input, and the
