@@ -17,6 +17,7 @@ from explainers.cache import MapCache
 from explainers.contract import Citation, Method, Metric, Score
 from explainers.data.gallery import Sample, samples
 from explainers.engine import Cost, Engine, explain
+from explainers.ensembles import Ensemble
 from explainers.errors import ExplainerError, ParameterError, UnsupportedError
 from explainers.measurement import Measurement, judge
 from explainers.methods import methods
@@ -33,9 +34,9 @@ from explainers.question import Question, Request, ask
 from explainers.target import Target
 
 __all__ = [
-    "Attribution", "Cancelled", "CheckpointError", "Citation", "Classifier", "Cost", "Engine", "ExplainerError", "MapCache",
-    "Measurement", "Method", "Metric", "ModelCard", "ModelEntry", "Parameter", "ParameterError", "Passes", "Picture",
-    "PictureError", "Question", "Request", "Sample", "Score", "Target", "UnsupportedError", "ask", "classifier", "digest",
-    "explain", "judge", "load_image", "load_model", "load_uploaded_model", "methods", "metrics", "models", "read_picture",
-    "samples",
+    "Attribution", "Cancelled", "CheckpointError", "Citation", "Classifier", "Cost", "Engine", "Ensemble", "ExplainerError",
+    "MapCache", "Measurement", "Method", "Metric", "ModelCard", "ModelEntry", "Parameter", "ParameterError", "Passes",
+    "Picture", "PictureError", "Question", "Request", "Sample", "Score", "Target", "UnsupportedError", "ask", "classifier",
+    "digest", "explain", "judge", "load_image", "load_model", "load_uploaded_model", "methods", "metrics", "models",
+    "read_picture", "samples",
 ]

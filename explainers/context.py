@@ -94,7 +94,7 @@ class Context:
     def batch_size(self, images: int) -> None:
         self._batch_size[0] = images
 
-    def part(self, start: int, stop: int, of: int, preview: Callable[[], Tensor] | None = None) -> Context:
+    def part(self, start: int, stop: int, of: int, preview: Callable[[], Tensor | None] | None = None) -> Context:
         """A context for steps ``start`` to ``stop`` of the ``of`` steps of this run; it reports progress as this part of the run.
 
         It has an empty memo, because what runs in it may explain another image. ``preview`` replaces the previews reported to it.

@@ -67,7 +67,7 @@ class AuxiliaryOutput:
     "weights": (C, H, W), signed weights on the input, drawn in its colours with grey for 0; those of one method share a scale;
     "maps": (N, C, H, W), signed, one for each iteration, each on its own scale;
     "masks": (N, C, H, W), from 0 to 1, one for each iteration; the channels are drawn separately;
-    "trace": a list of numbers, one for each step;
+    "trace": a list of numbers, one for each step, or for what ``along`` names;
     "parts": a list of numbers that add up to a total, drawn as a bar with the names in ``parts``;
     "number"; "text".
 
@@ -83,6 +83,7 @@ class AuxiliaryOutput:
     kind: str
     help: str
     unit: str = ""
+    along: str = "step"
     make: Callable[[Tensor, Mapping[str, Any]], Tensor] | None = None
     numbers: tuple[str, ...] = ()
     follows: bool = True
@@ -132,7 +133,7 @@ class Method(Declaration):
 
     attribute: Callable[[Classifier, Tensor, Target, Any, Context], RawMap]
     passes: Callable[[Any], Passes]
-    family: str  # "gradient", "activation", "perturbation", "optimisation", "decomposition" or "control"
+    family: str  # "gradient", "activation", "attention", "perturbation", "optimisation", "decomposition" or "control"
     passes_on: Callable[[Any, Classifier], Passes] | None = None
     overhead: Callable[[Any, Classifier], Passes] | None = None
     fit: Callable[[Any, Classifier, Target, ReferenceSet], tuple[Sequence[tuple[Any, ...]], Passes]] | None = None

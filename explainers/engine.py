@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from explainers import ensembles
 from explainers.attribution import Attribution
 from explainers.cache import MapCache
 from explainers.context import Memo, RunOptions, is_fitted, stored_name
@@ -81,8 +82,7 @@ class Engine:
             hits, begin = options.memo.hits, time.perf_counter()
             attribution = question.run(options)
             if options.memo.hits == hits and not fits:  # else the passes do not tell the time
-                passes = question.method.time_cost(question.settings, question.network)
-                self._learn(question.network, question.method.key, passes, time.perf_counter() - begin)
+                self._learn(question.network, question.method.key, question.time_passes, time.perf_counter() - begin)
             return attribution
 
         return self._get_or_compute(question.key, compute, progress)
@@ -103,8 +103,9 @@ class Engine:
         """
         if not isinstance(question, Question):
             method = find_method(*arguments)
-            return self._map_cost(question, method, method.settings(**keywords))
-        cost = self._map_cost(question.network, question.method, question.settings)
+            own, ensemble = ensembles.split(method.title, keywords)
+            return self._map_cost(question, method, method.settings(**own), ensemble.members)
+        cost = self._map_cost(question.network, question.method, question.settings, question.ensemble.members)
         return Cost(cost.passes, cost.seconds + self.fit_seconds(question))
 
     def fit_seconds(self, question: Question, anew: bool = False) -> float:
@@ -115,9 +116,10 @@ class Engine:
         """Whether the map of this question has to wait for statistics that are still to be fitted."""
         return bool(self._fit_passes(question))
 
-    def _map_cost(self, network: Classifier, method: Method, settings: Any) -> Cost:
-        estimate = self._estimate(network, method.key, method.time_cost(settings, network))
-        return Cost(method.cost(settings, network), estimate.seconds)
+    def _map_cost(self, network: Classifier, method: Method, settings: Any, members: int) -> Cost:
+        """The cost of a map, or of an ensemble of ``members`` maps."""
+        estimate = self._estimate(network, method.key, method.time_cost(settings, network) * members)
+        return Cost(method.cost(settings, network) * members, estimate.seconds)
 
     def _fit_passes(self, question: Question, anew: bool = False) -> Passes:
         """The passes that take as long as fitting the statistics of this question; none where they are stored, unless ``anew``."""

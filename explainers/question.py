@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from explainers import ensembles
 from explainers.attribution import Attribution, health, unmoved
 from explainers.context import Context, RunOptions
-from explainers.contract import Method, RawMap
+from explainers.contract import AuxiliaryOutput, Method, RawMap
 from explainers.data.reference import ReferenceSet
 from explainers.data.reference import default as default_reference
+from explainers.ensembles import Ensemble, attribute
 from explainers.errors import UnsupportedError
 from explainers.keys import array_digest, key_of
 from explainers.methods import method as find_method
@@ -62,7 +64,8 @@ class Question:
 
     x: one image (1, C, H, W), preprocessed. target: None becomes the network's top-1 class. settings: an instance of the method's
     settings dataclass. reference: the images that a method fits its statistics on; None for the network's own set or, where it
-    has none, copies of the image. Raises ExplainerError for an image, a target or settings that do not fit.
+    has none, copies of the image. ensemble: which maps of the method are combined; by default its one map. Raises ExplainerError
+    for an image, a target or settings that do not fit.
     """
 
     network: Classifier
@@ -72,6 +75,7 @@ class Question:
     settings: Any
     seed: int = 0
     reference: ReferenceSet | None = None
+    ensemble: Ensemble = field(default_factory=Ensemble)
 
     def __post_init__(self) -> None:
         x = one_image(self.network, self.x).clone()  # so that a caller who changes the image later does not change the question
@@ -87,10 +91,14 @@ class Question:
     @cached_property
     def request(self) -> Request:
         """The question as digests and plain values."""
-        params = tuple(sorted(dataclasses.asdict(self.settings).items()))
         reference_id = self.reference_set.identity if self.reference_set else ""
-        return Request(self.network.fingerprint, self.image_digest, self.target, self.method.key, self.method.version, params,
-                       self.seed, self.network.device.type, reference_id)
+        return Request(self.network.fingerprint, self.image_digest, self.target, self.method.key, self.method.version,
+                       tuple(sorted(self.params.items())), self.seed, self.network.device.type, reference_id)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The method's settings by name, and those of the ensemble where there is one."""
+        return {**dataclasses.asdict(self.settings), **self.ensemble.settings}
 
     @cached_property
     def image_digest(self) -> str:
@@ -120,7 +128,17 @@ class Question:
     @property
     def passes(self) -> Passes:
         """The passes of the map, without those of statistics that are fitted once on the reference set."""
-        return self.method.cost(self.settings, self.network)
+        return self.method.cost(self.settings, self.network) * self.ensemble.members
+
+    @property
+    def time_passes(self) -> Passes:
+        """The passes that take as long as the map, for estimates of time."""
+        return self.method.time_cost(self.settings, self.network) * self.ensemble.members
+
+    @property
+    def auxiliary_outputs(self) -> tuple[AuxiliaryOutput, ...]:
+        """What is kept beside the map: the method's own, or how much the members of an ensemble differ."""
+        return self.method.auxiliary_outputs if self.ensemble.members == 1 else ensembles.AUXILIARY_OUTPUTS
 
     @property
     def lacks(self) -> str | None:
@@ -135,25 +153,30 @@ class Question:
         context = Context(network, self.seed, options, self.reference_set)
         begin = time.perf_counter()
         context.progress(0, 1)
-        raw: RawMap = self.method.attribute(network, self.x, self.target, self.settings, context)
+        raw = attribute(self.ensemble, partial(self._one_map, network), self.x, context)
         native = raw.native.detach().to("cpu", torch.float32).contiguous().clone()
         seconds = time.perf_counter() - begin
         context.progress(1, 1)
         note = self.reference_set.note if self.reference_set else ""
-        traces = {output.title: raw.extras[output.name] for output in self.method.auxiliary_outputs
+        traces = {output.title: raw.extras[output.name] for output in self.auxiliary_outputs
                   if output.kind == "trace" and output.follows and output.name in raw.extras}
         return Attribution(
-            native=native, method=self.method.key, target=self.target, params=dataclasses.asdict(self.settings), seed=self.seed,
+            native=native, method=self.method.key, target=self.target, params=self.params, seed=self.seed,
             network=network.name, input_size=network.input_size, signed=self.method.signed and raw.signed,
             reduction=raw.reduction, upsample=self.method.upsample, passes=network.counted() + context.reused, seconds=seconds,
             flags=(*(health(native) or unmoved(traces)), *raw.flags, *((note,) if note else ())), extras=raw.extras)
 
+    def _one_map(self, network: Classifier, x: Tensor, context: Context) -> RawMap:
+        """The method's map of an image: the question's own, or a changed copy of it in an ensemble."""
+        return self.method.attribute(network, x, self.target, self.settings, context)
+
 
 def ask(network: Classifier, x: Tensor, method: str, *, target: Target | PlainTarget | None = None, seed: int = 0,
         reference: ReferenceSet | None = None, **params: Any) -> Question:
-    """The question for a method by its key and settings by name. Raises ExplainerError."""
+    """The question for a method by its key, and settings of it and of an ensemble by name. Raises ExplainerError."""
     declaration, target = find_method(method), network.target(one_image(network, x), target)
-    return Question(network, x, declaration, target, declaration.settings(**params), seed, reference)
+    own, ensemble = ensembles.split(declaration.title, params)
+    return Question(network, x, declaration, target, declaration.settings(**own), seed, reference, ensemble)
 
 
 def one_image(network: Classifier, x: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ def test_without_a_target_it_is_the_top_class(toy, image):
 def test_the_key_follows_every_field(question, toy, bias_free, image):
     other = ex.methods()["input_iba"]
     changes = {"network": bias_free, "x": image.flip(-1), "method": replace(question.method, version=question.method.version + 1),
-               "target": (1, 0), "settings": question.method.settings(images=17), "seed": 3, "reference": reference("another")}
+               "target": (1, 0), "settings": question.method.settings(images=17), "seed": 3, "reference": reference("another"),
+               "ensemble": ex.Ensemble("flips")}
     assert set(changes) == {field.name for field in dataclasses.fields(Question)}
     keys = [replace(question, **{name: value}).key for name, value in changes.items()]
     keys += [replace(question, method=other, settings=other.settings(**other.cheap)).key, question.key]

@@ -102,7 +102,7 @@ def _task(workspace: Workspace, images: ImageSet, method_map: MethodMap) -> Task
         return refused(method_map.title, method_map.reason)
     reference = question.reference if method_map.method.fits_statistics else None
     method = method_map.method
-    parts = (metric.METRIC.version, method.key, method.version, question.settings, workspace.network, images.identity,
+    parts = (metric.METRIC.version, method.key, method.version, question.params, workspace.network, images.identity,
              workspace.seed, reference)
 
     def cost() -> ex.Cost:

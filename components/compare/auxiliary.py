@@ -30,17 +30,18 @@ FEW_TILES = 3  # that leave room for charts and numbers beside them
 def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display) -> None:
     """A closed section for each map that is there and has something to show."""
     for entry in maps:
-        attribution = entry.attribution
-        if attribution is None or not any(output.name in attribution.extras for output in entry.method.auxiliary_outputs):
+        attribution, question = entry.attribution, entry.question
+        if attribution is None or question is None or not any(
+                output.name in attribution.extras for output in question.auxiliary_outputs):
             continue
         section = st.expander(f"Inside {in_markdown(entry.title)}", key=f"extras.{entry.key}", on_change="rerun")
         if section.open:
             with section:
-                _section(workspace, entry, attribution, display)
+                _section(workspace, entry, question, attribution, display)
 
 
-def _section(workspace: Workspace, entry: MethodMap, attribution: ex.Attribution, display: Display) -> None:
-    there = [(output, value) for output in entry.method.auxiliary_outputs
+def _section(workspace: Workspace, entry: MethodMap, question: ex.Question, attribution: ex.Attribution, display: Display) -> None:
+    there = [(output, value) for output in question.auxiliary_outputs
              if (value := output.of(workspace.input.x, attribution.extras)) is not None]
     on_dark = display.backdrop == "None" and st.context.theme.type == "dark"
     films = tiles.Drawing(workspace, entry.method, attribution, display).films(there)
@@ -67,7 +68,7 @@ def _charts_and_facts(entry: MethodMap, there: There) -> None:
     for place, (unit, traces) in zip(places, charts.items(), strict=False):
         drawing = _chart(unit, traces)
         place.plotly_chart(drawing, key=f"extras.{entry.key}.{unit}", height=CHART_HEIGHT, config={"displayModeBar": False},
-                           alt=f"{entry.title} at every step. {curves.in_words(drawing)}")
+                           alt=f"{entry.title} at every {traces[0][0].along}. {curves.in_words(drawing)}")
     if facts:
         places[-1].html(facts)
 
@@ -90,7 +91,7 @@ def _chart(unit: str, traces: Sequence[tuple[AuxiliaryOutput, Any]]) -> dict[str
               "line": {"color": shade, "width": 2, "dash": dash}, "hovertemplate": "%{y:.4~g}"}
              for (output, values), shade, dash in zip(traces, curves.PALETTE, cycle(curves.DASHES), strict=False)]
     many = len(traces) > 1
-    layout = curves.steps_layout("step", unit, max(len(values) for _, values in traces) - 1)
+    layout = curves.steps_layout(traces[0][0].along, unit, max(len(values) for _, values in traces) - 1)
     layout["yaxis"] |= {"nticks": 5, "zeroline": True}
     return {"data": lines, "layout": layout | {
         "height": CHART_HEIGHT, "margin": {"l": 48, "r": 8, "t": 24, "b": 38}, "showlegend": many,

@@ -52,7 +52,7 @@ def arrays(answers: Sequence[Answer], seen: np.ndarray, facts: dict[str, Any]) -
     for answer in answers:
         content[f"{answer.key}.native"] = answer.attribution.native.numpy()
         content[f"{answer.key}.heatmap"] = answer.attribution.heatmap()
-        for output in answer.question.method.auxiliary_outputs:
+        for output in answer.question.auxiliary_outputs:
             value = answer.attribution.extras.get(output.name)
             if isinstance(value, list) or hasattr(value, "numpy"):
                 content[f"{answer.key}.{output.name}"] = np.asarray(value)

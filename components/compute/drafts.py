@@ -27,7 +27,7 @@ def of(question: ex.Question) -> ex.Question | None:
 
 def settings(question: ex.Question) -> dict[str, Any]:
     """The settings of a question by name."""
-    return dataclasses.asdict(question.settings)
+    return question.params
 
 
 def used(question: ex.Question) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import explainers as ex
 from components.drawing.heatmaps import LONGEST_TITLE
 from components.state import entries
 from components.state.entries import Name
+from explainers import ensembles
 from explainers.parameters import Parameter
 
 MOST_DIFFERENCES = 2  # settings in a title
@@ -21,7 +22,7 @@ Settings = Mapping[str, Any]
 def names(settings: Mapping[str, Settings]) -> dict[str, Name]:
     """The name of each entry by its key. settings: those of all entries of the page, by key.
 
-    The only entry of a method has the method's title. Several are named by at most two settings that differ among them, as
+    The only entry of a method has the method's title, and its ensemble's. Several are named by at most two settings that differ, as
     "IBA \u00b7 beta 20"; where more differ, and where these do not tell two of them apart, they have their numbers: "IBA 2".
     """
     groups: dict[str, list[str]] = {}
@@ -31,12 +32,22 @@ def names(settings: Mapping[str, Settings]) -> dict[str, Name]:
     for members in groups.values():
         method = entries.method_of(members[0])
         named |= _of_several(method, {key: settings[key] for key in members}) if len(members) > 1 else {
-            members[0]: Name.alone(method)}
+            members[0]: _alone(method, settings[members[0]])}
     return {key: named[key] for key in settings}
 
 
+def _alone(method: ex.Method, settings: Settings) -> Name:
+    """The name of the only entry of a method: "Gradient", or "Gradient \u00b7 VarGrad of 10" for an ensemble."""
+    _, ensemble = ensembles.split(method.title, settings)
+    if ensemble.members == 1:
+        return Name.alone(method)
+    short = f"{method.short_title} \u00b7 {ensemble.title}"
+    return Name(method.key, f"{method.title} \u00b7 {ensemble.title}", short if len(short) <= LONGEST_TITLE else method.short_title,
+                ensemble.title)
+
+
 def _of_several(method: ex.Method, settings: Mapping[str, Settings]) -> dict[str, Name]:
-    differing = [parameter for parameter in method.parameters
+    differing = [parameter for parameter in entries.parameters_of(next(iter(settings)))
                  if len({repr(values.get(parameter.name)) for values in settings.values()}) > 1]
     if len(differing) > MOST_DIFFERENCES:
         differing = []

@@ -3,13 +3,14 @@ copy as ``method~2.parameter``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 import explainers as ex
 from components.state import entries
+from explainers import ensembles
 from explainers.errors import ParameterError
 from explainers.parameters import Parameter
 
@@ -23,7 +24,7 @@ def settings(entry: str, title: str, network: ex.Classifier) -> dict[str, Any]:
 
     Below the widgets stands a button that adds a copy of the entry, and for a copy one that removes it.
     """
-    if not entries.method_of(entry).parameters:
+    if not entries.parameters_of(entry):
         st.button(title, disabled=True, key=f"plain-{entry}", help="This method has no settings.")
         return {}
     with st.popover(title, key=f"popover-{entry}", help="The method's settings. Other settings give another map."):
@@ -35,7 +36,7 @@ def settings(entry: str, title: str, network: ex.Classifier) -> dict[str, Any]:
 def current(entry: str) -> dict[str, Any]:
     """The values of an entry's widgets before these are drawn: those of the page's last run, or the defaults."""
     return {parameter.name: st.session_state.get(f"{entry}.{parameter.name}", parameter.default)
-            for parameter in entries.method_of(entry).parameters}
+            for parameter in entries.parameters_of(entry)}
 
 
 def _offer_copies(entry: str) -> None:
@@ -51,8 +52,10 @@ def _offer_copies(entry: str) -> None:
 
 def parameters(entry: str, network: ex.Classifier) -> dict[str, Any]:
     """Draw a widget for each parameter of an entry's method and return the values, checked against the declaration."""
-    values = {}
-    for parameter in entries.method_of(entry).parameters:
+    values: dict[str, Any] = {}
+    for parameter in entries.parameters_of(entry):
+        if not _has_effect(parameter, values):
+            continue
         value = _widget(parameter, f"{entry}.{parameter.name}", network.layers)
         try:
             values[parameter.name] = parameter.check(value)
@@ -60,6 +63,11 @@ def parameters(entry: str, network: ex.Classifier) -> dict[str, Any]:
             st.error(f"{error} The default is used.")
             values[parameter.name] = parameter.default
     return values
+
+
+def _has_effect(parameter: Parameter, values: Mapping[str, Any]) -> bool:
+    """Whether a setting has an effect beside those before it: the members and the noise of an ensemble have none without one."""
+    return parameter.name not in ensembles.NAMES[1:] or parameter.name in ensembles.used(values[ensembles.NAMES[0]])
 
 
 def _widget(parameter: Parameter, key: str, layers: Sequence[str]) -> Any:

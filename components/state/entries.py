@@ -14,6 +14,8 @@ import streamlit as st
 
 import explainers as ex
 from components.state import carried, link
+from explainers import ensembles
+from explainers.parameters import Parameter
 
 MOST = 6  # entries of one method
 PARAMETER = "copies"  # of the link: the keys of all copies, with spaces between them
@@ -54,6 +56,12 @@ def method_of(entry: str) -> ex.Method:
     return ex.methods()[method_key(entry)]
 
 
+def parameters_of(entry: str) -> tuple[Parameter, ...]:
+    """What can be set for an entry: its method's parameters, and those of an ensemble of its maps. A control has no ensembles."""
+    method = method_of(entry)
+    return method.parameters if method.is_control else (*method.parameters, *ensembles.PARAMETERS)
+
+
 def with_copies(methods: Sequence[str]) -> tuple[str, ...]:
     """The entries of the chosen methods, copies behind the entry that they were made from first. What else the link names is dropped
     from it: unknown or unchosen methods, methods without settings, numbers out of range."""
@@ -69,7 +77,7 @@ def with_copies(methods: Sequence[str]) -> tuple[str, ...]:
 def _copies(methods: Sequence[str]) -> list[str]:
     """The copies that the link names, sorted by their methods and numbers."""
     declared = ex.methods()
-    copyable = {key for key in methods if key in declared and declared[key].parameters}
+    copyable = {key for key in methods if key in declared and parameters_of(key)}
     named = {word for word in link.get(PARAMETER).split() if (match := COPY.fullmatch(word)) and match[1] in copyable}
     return sorted(named, key=lambda copy: (methods.index(method_key(copy)), number(copy)))
 
@@ -90,7 +98,7 @@ def add_copy(entry: str) -> None:
     if free is None:
         return
     copy = f"{method_key(entry)}~{free}"
-    for parameter in method_of(entry).parameters:
+    for parameter in parameters_of(entry):
         former, own = f"{entry}.{parameter.name}", f"{copy}.{parameter.name}"
         st.session_state[own] = st.session_state.get(former, parameter.default)
         if former in st.query_params:  # a value that the session sets does not reach the URL by itself
@@ -105,4 +113,4 @@ def remove_copy(entry: str) -> None:
 
 def setting_keys(chosen: Sequence[str]) -> list[str]:
     """The keys of the widgets that hold the settings of these entries."""
-    return [f"{entry}.{parameter.name}" for entry in chosen for parameter in method_of(entry).parameters]
+    return [f"{entry}.{parameter.name}" for entry in chosen for parameter in parameters_of(entry)]

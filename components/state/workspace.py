@@ -10,6 +10,7 @@ from typing import Any
 
 import explainers as ex
 from components.state.model_input import ModelInput, Picture
+from explainers import ensembles
 from explainers.attribution import Standing
 from explainers.data.reference import ReferenceSet
 
@@ -58,8 +59,11 @@ class Workspace:
         return f" The network gives {self.network.categories[self.target.first]} {probability}: {rank} of {standing.classes} classes."
 
     def question(self, method: ex.Method, params: Mapping[str, Any]) -> ex.Question:
-        """The question to one method with these settings. Raises ExplainerError for settings outside their range."""
-        return ex.Question(self.network, self.input.x, method, self.target, method.settings(**params), self.seed, self.reference)
+        """The question to one method with these settings, those of an ensemble among them. Raises ExplainerError for settings outside
+        their range."""
+        own, ensemble = ensembles.split(method.title, params)
+        settings = method.settings(**own)
+        return ex.Question(self.network, self.input.x, method, self.target, settings, self.seed, self.reference, ensemble)
 
 
 @lru_cache(maxsize=16)
