@@ -17,6 +17,13 @@ from torch import nn
 from explainers.networks.classifier import Classifier
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes run the tests: two for the whole suite. Chosen tests run in this one, as do those of ``pytest -s``, whose
+    output would not be seen from another process."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return 2 if whole and config.getoption("capture") != "no" else 0
+
+
 @pytest.fixture(scope="session")
 def toy() -> Classifier:
     """A residual, batch-normed network with biases; 3 x 32 x 32 images, 5 classes."""
