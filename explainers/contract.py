@@ -72,10 +72,10 @@ class AuxiliaryOutput:
     "number"; "text".
 
     make: computes the value from the image (1, C, H, W) and the extras, where these hold only its parts. numbers: for
-    "pictures", "maps" and "masks", the names of traces that hold one number for each of them. labels: for "signals", the entry of
-    ``extras`` with their names. parts: for "parts", the names of the numbers. unit: of a trace, a number or parts; traces of one
-    unit share a chart. along: of a trace, what its values are counted by. follows: of a trace, whether it tells if the method moved (see ``attribution.unmoved``). A setting of the
-    method may leave an output out.
+    "pictures", "maps" and "masks", the names of traces that hold one number for each of them. labels: for "signals", the entry
+    of ``extras`` with their names. parts: for "parts", the names of the numbers. unit: of a trace, a number or parts; traces of
+    one unit share a chart. along: of a trace, what its values are counted by. follows: of a trace, whether it tells if the
+    method moved (see ``attribution.unmoved``). A setting of the method may leave an output out.
     """
 
     name: str
