@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from explainers.errors import ExplainerError
+from explainers.networks.attention import attention_layers, blocks
 from explainers.networks.classifier import Classifier
+from explainers.networks.stages import stages
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,34 @@ def _no_feature_maps(network: Classifier) -> str | None:
     return None if network.features.default else "a spatial feature map before the head, and this network has none"
 
 
+def _no_attention(network: Classifier) -> str | None:
+    if network.graph is None:
+        return f"a vision transformer whose layers can be walked, but {network.untraceable}"
+    tokens = network.features.tokens
+    if attention_layers(network) and tokens is not None and tokens.read:
+        return None
+    need = "a vision transformer such as ViT or DeiT, in which every token attends to all others in each block"
+    if not network.attends:
+        return f"{need}, and this network has no attention"
+    if tokens is None:
+        return f"{need}, and this network's attention is confined to windows, or its patches are merged on the way"
+    return f"{need}, and this network's attention has another form"
+
+
+def _no_blocks(network: Classifier) -> str | None:
+    if blocks(network):
+        return None
+    return "blocks of attention with a residual sum of all tokens after each, and this network has others"
+
+
+def _no_weights(network: Classifier) -> str | None:
+    try:
+        stages(network, 1)
+    except ExplainerError:
+        return "layers with weights that can be drawn anew, and this network has none"
+    return None
+
+
 def _always_met(network: Classifier) -> str | None:
     return None
 
@@ -59,6 +90,9 @@ PIECEWISE_LINEAR = Requirement(
 INVERTIBLE = Requirement(
     "invertible", "an unbranched chain of dense, convolution, ReLU and pooling layers below the logits", _not_invertible)
 FEATURE_MAPS = Requirement("feature_maps", "a spatial feature map before the head", _no_feature_maps)
+ATTENTION = Requirement("attention", "a vision transformer in which every token attends to all others (ViT, DeiT)", _no_attention)
+BLOCKS = Requirement("blocks", "residual blocks of attention", _no_blocks)
+WEIGHTS = Requirement("weights", "layers with weights that can be drawn anew", _no_weights)
 REFERENCE_SET = Requirement(  # always met: where a network has no set, copies of the explained image take its place
     "reference_set", "a reference set of images to fit statistics on", _always_met)
 

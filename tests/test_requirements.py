@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.architectures import tiny_transformer
 from support.networks import classifier, seeded
 from torch import nn
 
@@ -12,6 +13,8 @@ from explainers import requirements
 from explainers.requirements import Requirement, reason_against
 
 ALL = {requirement.name: requirement for requirement in vars(requirements).values() if isinstance(requirement, Requirement)}
+
+ATTENDING = {"attention", "blocks"}  # the requirements that only transformers meet
 
 
 class Branching(nn.Module):
@@ -25,13 +28,21 @@ class Branching(nn.Module):
         return self.dense(x.flatten(1)) if x.mean() > -10 else x
 
 
+class Weightless(nn.Module):
+    """No weights: the logits are the means of five rows of pixels."""
+
+    def forward(self, x):
+        return x.mean((1, 3))[:, :5]
+
+
 @pytest.fixture(scope="module")
 def lacking(linear):
     """For each requirement a network that lacks it, and what the reason names; none lacks a reference set."""
     smooth = classifier(seeded(lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3, stride=4), nn.GELU(), nn.Flatten(), nn.Linear(4 * 64, 8), nn.GELU(), nn.Linear(8, 5))))
     return {"graph": (classifier(Branching()), "torch.fx"), "relu": (linear, "none"), "piecewise_linear": (smooth, "GELU"),
-            "invertible": (smooth, "comes between"), "feature_maps": (linear, "none")}
+            "invertible": (smooth, "comes between"), "feature_maps": (linear, "none"), "attention": (smooth, "no attention"),
+            "blocks": (linear, "others"), "weights": (classifier(Weightless()), "none")}
 
 
 def test_each_requirement_is_declared_once():
@@ -47,7 +58,7 @@ def test_the_label_ends_a_sentence(name):
 
 @pytest.mark.parametrize("name", list(ALL))
 def test_a_network_that_meets_it_lacks_nothing(name, toy):
-    assert ALL[name].missing(toy) is None
+    assert ALL[name].missing(tiny_transformer() if name in ATTENDING else toy) is None
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"reference_set"}))
@@ -61,9 +72,10 @@ def test_a_network_that_lacks_it_is_given_the_reason(name, lacking):
 
 def test_the_first_requirement_that_is_not_met_is_named(lacking, toy):
     graphless, _ = lacking["graph"]
+    of_convolutions = [requirement for name, requirement in ALL.items() if name not in ATTENDING]
     assert "torch.fx" in reason_against("M", (requirements.GRAPH, requirements.RELU), graphless)
     assert "ReLU" in reason_against("M", (requirements.RELU, requirements.GRAPH), graphless)
-    assert reason_against("M", tuple(ALL.values()), toy) is None and reason_against("M", (), graphless) is None
+    assert reason_against("M", tuple(of_convolutions), toy) is None and reason_against("M", (), graphless) is None
 
 
 @pytest.mark.parametrize("key", list(ex.methods()))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from explainers.contract import Method
 from explainers.errors import ExplainerError
 
-FAMILIES = ("gradient", "activation", "perturbation", "optimisation", "decomposition", "control")
+FAMILIES = ("gradient", "activation", "attention", "perturbation", "optimisation", "decomposition", "control")
 
 
 def methods() -> dict[str, Method]:

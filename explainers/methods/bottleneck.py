@@ -87,7 +87,8 @@ class Signal:
     deviation: Tensor
     active: Tensor | None = None  # 0 for elements that are set to 0, else 1; None uses all
     rectified: bool = False  # whether the mixture is clamped at 0, because the network never sees negative values here
-    start: str | None = None  # the graph node whose value this is; None: the input
+    start: str | None = None  # the feature layer whose map this is; None: the input
+    around: Tensor | None = None  # a value of that layer, into which the map is put, see ``Classifier.put_map``
 
     @property
     def standardised(self) -> Tensor:
@@ -104,6 +105,10 @@ class Signal:
         z = mask.keep * self.value + mask.noise * noise
         z = z.clamp(min=0) if self.rectified else z
         return z if self.active is None else z * self.active
+
+    def put_into_layer(self, z: Tensor, network: Classifier) -> Tensor:
+        """The value of the layer, or the input, whose map is ``z`` (N, C, h, w)."""
+        return z if self.start is None or self.around is None else network.put_map(self.around, self.start, z)
 
     def information(self, mask: Mask, prior: Mask | None = None) -> Tensor:
         """The information in Z about S, in nats (1, C, h, w), beyond what the prior gives."""
@@ -165,7 +170,7 @@ def optimise_mask(network: Classifier, signal: Signal, target: Target, descent: 
             information = nats.mean()
         step_preview = (lambda: preview(optimum)) if preview and step and step % preview_every == 0 else None
         part = context.part(step, step + 1, descent.steps)
-        losses, gradients = _losses_and_gradients(network, z.detach(), signal.start, target, part, step_preview)
+        losses, gradients = _losses_and_gradients(network, z.detach(), signal, target, part, step_preview)
         weights = (gradients / descent.copies, torch.full_like(information, descent.beta))
         mask_gradient = torch.autograd.grad((z, information), alpha, weights)[0]
         optimum.mask = Mask(mask.keep.detach(), mask.noise.detach())
@@ -178,13 +183,13 @@ def optimise_mask(network: Classifier, signal: Signal, target: Target, descent: 
     return optimum
 
 
-def _losses_and_gradients(network: Classifier, z: Tensor, start: str | None, target: Target, context: Context,
+def _losses_and_gradients(network: Classifier, z: Tensor, signal: Signal, target: Target, context: Context,
                           preview: Callable[[], Tensor] | None) -> tuple[Tensor, Tensor]:
-    """The cross-entropy (N,) of each copy, and its gradient (N, C, h, w) with respect to that copy."""
+    """The cross-entropy (N,) of each copy ``z`` (N, C, h, w) of the signal, and its gradient with respect to that copy."""
     def one_batch(a: int, b: int) -> tuple[Tensor, Tensor]:
         copies = z[a:b].clone().requires_grad_(True)
         with torch.enable_grad():
-            losses = cross_entropy(network.walk(copies, start=start), target)
+            losses = cross_entropy(network.walk(signal.put_into_layer(copies, network), start=signal.start), target)
             return losses.detach(), torch.autograd.grad(losses.sum(), copies)[0]
 
     batches = [batch for _, _, batch in context.batches(len(z), one_batch, preview)]

@@ -19,6 +19,9 @@ Source: Schulz, Sixt, Tombari, Landgraf 2020, with InputIBA's settings (beta 10,
 authors' code, the information is that of the mask before the last step. Unlike there, the map is not scaled to [0, 1], so that
 it stays in bits.
 
+Vision transformers. The map of a layer of tokens is made of the tokens of the patches. The class token and other tokens without a
+place are held at their mean over the reference set, so that the logits depend on the image through the bottleneck alone.
+
 When it misleads: see ``limits`` below. The noise also treats elements as independent, which features are not.
 """
 
@@ -137,14 +140,20 @@ def stages(work: Sequence[Passes]) -> tuple[int, ...]:
 
 
 def feature_signal(network: Classifier, x: Tensor, node: str, images: int, context: Context) -> tuple[Signal, FeatureStatistics]:
-    """The image's features at ``node``, with the noise fitted on the reference set, and what it was fitted on."""
+    """The image's features at ``node``, with the noise fitted on the reference set, and what it was fitted on.
+
+    Tokens that stand for no place, such as the class token, are replaced by their mean: else they would carry the image past the
+    bottleneck.
+    """
     with torch.no_grad():
         value = network.walk(x, stop=node)
     fitted = statistics_without(network, x, value, node, images, context)
-    mean, deviation, often = (each.to(x.device)[None] for each in (fitted.mean, fitted.deviation, fitted.active))
+    around = fitted.mean.to(x.device)[None]
+    features, mean, deviation, often = (network.take_map(each.to(x.device), node) for each in (
+        value, around, fitted.deviation[None], fitted.active[None]))
     rectified = is_rectified(network.walkable, node)
     active = (often > LEAST_ACTIVE).to(x.dtype) if rectified else None
-    return Signal(value, mean, deviation.clamp(min=LEAST_DEVIATION), active, rectified, node), fitted
+    return Signal(features, mean, deviation.clamp(min=LEAST_DEVIATION), active, rectified, node, around), fitted
 
 
 def flags_of(fitted: FeatureStatistics) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
-from explainers.networks.graph import PLAIN, FeatureLayers, Graph, Link, Rule, Shape, feature_layers
+from explainers.networks.feature_maps import FeatureLayers, feature_layers
+from explainers.networks.graph import PLAIN, Graph, Link, Rule, Shape
 from explainers.networks.outputs import recognise
 from explainers.networks.preprocessing import Preprocessing
 from explainers.passes import Passes
@@ -117,7 +118,7 @@ class Classifier:
         The meter counts each image as this part's ``cost_fraction`` of a pass, forward, and backward when a gradient is computed.
         """
         self._check(x, start)
-        if x.dim() == 4 and self.device.type == "cpu":
+        if x.dim() == 4 and self.device.type == "cpu" and not (start and start in self.features.layouts):
             x = x.contiguous(memory_format=torch.channels_last)  # makes convolutions on the CPU up to twice as fast
         if self.graph is None and not (rules or start or stop):
             out = self.module(x)
@@ -135,6 +136,15 @@ class Classifier:
 
         In a network without convolutions and dense layers it is 1 for every part.
         """
+        if (start, stop) not in self._fractions:  # estimates of cost ask for every layer
+            self._fractions[start, stop] = self._cost_fraction(start, stop)
+        return self._fractions[start, stop]
+
+    @cached_property
+    def _fractions(self) -> dict[tuple[str | None, str | None], float]:
+        return {}
+
+    def _cost_fraction(self, start: str | None, stop: str | None) -> float:
         total = sum(shape.macs for shape in self.shapes.values()) if start or stop else 0
         if not total:
             return 1
@@ -203,10 +213,17 @@ class Classifier:
 
     @cached_property
     def features(self) -> FeatureLayers:
-        """The spatial feature layers and the default one."""
+        """The layers that hold a map, and the default one."""
         if self.graph is None:
             return FeatureLayers({}, None)
         return feature_layers(self.graph, self.shapes)
+
+    @cached_property
+    def attends(self) -> bool:
+        """Whether the network has attention of any kind, by the functions that its graph calls."""
+        nodes = self.graph.nodes if self.graph is not None else {}
+        return any(self.walkable.kinds[name] == "attention" or "attention" in getattr(node.target, "__name__", "")
+                   or (self.walkable.kinds[name] == "softmax" and len(self.shapes[name].size) == 3) for name, node in nodes.items())
 
     @cached_property
     def invertible(self) -> tuple[Link, ...]:
@@ -234,6 +251,17 @@ class Classifier:
         if name not in self.features.sizes:
             raise ExplainerError(f"{self.title} has no feature layer {name!r}; it has {', '.join(self.layers) or 'none'}.")
         return name
+
+    def take_map(self, value: Tensor, name: str) -> Tensor:
+        """The map (N, C, h, w) in the value of feature layer ``name``: the value itself, unless it holds tokens or channels last."""
+        return self.features.layout(name).take(value)
+
+    def put_map(self, value: Tensor, name: str, maps: Tensor) -> Tensor:
+        """The value of feature layer ``name`` with its map replaced by ``maps`` (N, C, h, w), to ``walk`` on from there.
+
+        value: of 1 or N images; tokens in it that stand for no place, such as the class token, are kept.
+        """
+        return self.features.layout(name).put(value, maps)
 
     @cached_property
     def activation_bytes(self) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -36,12 +36,15 @@ _MODULE_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (nn.Flatten, "flatten"),
     ((nn.Identity, nn.Dropout, nn.Dropout2d), "identity"),
     ((nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d), "pad"),
-    ((nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU, nn.Softmax), "nonlinear"),
+    ((nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU), "nonlinear"),
+    (nn.Softmax, "softmax"),
+    (nn.LayerNorm, "layer_norm"),
 )
 _FUNCTION_KINDS: dict[Any, str] = {
     F.relu: "relu", F.relu6: "relu6", operator.add: "add", torch.add: "add", torch.cat: "cat", torch.flatten: "flatten",
     F.max_pool2d: "max_pool", F.avg_pool2d: "avg_pool", F.adaptive_avg_pool2d: "avg_pool", F.gelu: "nonlinear",
-    F.silu: "nonlinear", F.hardswish: "nonlinear", F.softmax: "nonlinear", torch.sigmoid: "nonlinear", F.pad: "pad",
+    F.silu: "nonlinear", F.hardswish: "nonlinear", F.softmax: "softmax", torch.softmax: "softmax", torch.sigmoid: "nonlinear",
+    F.pad: "pad", F.layer_norm: "layer_norm", F.scaled_dot_product_attention: "attention",
     F.conv2d: "affine", F.linear: "affine", F.batch_norm: "affine",  # calls with weights, which have no layer to look into
 }
 _PIECEWISE_LINEAR_KINDS = {"conv", "linear", "avg_pool", "max_pool", "flatten", "identity", "add", "cat", "relu", "relu6", "pad"}
@@ -65,12 +68,14 @@ class Call:
     """One node while it runs: ``name`` is unique in the graph; ``plain(*inputs, **options)`` computes what the layer itself would.
 
     ``inputs`` replace the layer's tensors and lists of tensors, ``options`` its keyword arguments; its other arguments stay.
+    ``options`` are the keyword arguments with which the network calls it.
     """
 
     name: str
     kind: str
     module: nn.Module | None
     plain: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Shape:
     """The shape of a node's value for one image, and the multiplications that it takes."""
 
     size: tuple[int, ...]  # without the batch
-    macs: int  # multiplications of a conv or dense layer, else 0
+    macs: int  # multiplications of a convolution, a dense layer or attention, else 0
 
 
 class Graph:
@@ -165,7 +170,7 @@ class Graph:
             return getattr(walk, node.op)(node.target, (*inputs, *extra), {**kwargs, **options})
 
         inputs = [a for a in args if isinstance(a, (Tensor, list, tuple))]
-        return rule(Call(node.name, self.kinds[node.name], self.layer(node.name), plain), *inputs)
+        return rule(Call(node.name, self.kinds[node.name], self.layer(node.name), plain, kwargs), *inputs)
 
     def _make_plan(self, start: str, stop: str) -> list[tuple[fx.Node, tuple[fx.Node, ...]]]:
         """The nodes from ``start`` to ``stop`` in order, each with the nodes whose values are not needed after it.
@@ -298,41 +303,16 @@ class Graph:
                 for name, value in values.items() if isinstance(value, Tensor) and value.dim()}
 
     def _macs(self, name: str, value: Tensor, values: Mapping[str, Any]) -> int:
-        """The multiplications of a convolution or dense layer, or of a call of the function that it is made of."""
+        """The multiplications of a convolution or dense layer, of a call of the function that it is made of, or of attention."""
         layer, node = self.layer(name), self.nodes[name]
+        if self.kinds[name] == "attention":  # of queries with keys, and of probabilities with values
+            query, key = (values[source.name] for source in node.args[:2])
+            return (query.numel() + value.numel()) * key.shape[-2]
         weight = layer.weight if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) else None
         if node.target in {F.conv2d, F.linear} and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
             source = node.args[1]
             weight = _attribute(self.module, str(source.target)) if source.op == "get_attr" else values[source.name]
         return 0 if weight is None else value[0].numel() * prod(weight.shape[1:])
-
-
-@dataclass(frozen=True)
-class FeatureLayers:
-    """The sizes of the layers that have a spatial extent, by node name, and the layer that class activation maps use."""
-
-    sizes: Mapping[str, tuple[int, ...]]  # (C, h, w)
-    default: str | None
-
-
-def feature_layers(graph: Graph, shapes: Mapping[str, Shape]) -> FeatureLayers:
-    """Layers that feature-map methods can use. The default is the last activation before the head's pooling.
-
-    In torchvision's VGG that is the ReLU before the last pool (14 x 14), in its ResNet the output of layer4, in SqueezeNet the
-    last fire module (13 x 13). The papers and TorchRay use the same layers.
-    """
-    useful = {"relu", "relu6", "add", "cat", "conv", "batch_norm", "affine", "nonlinear", "max_pool", "other"}
-    spatial = {  # inputs are square, so maps are (C, h, h); Swin's (h, h, C) is left out
-        name: shape.size for name, shape in shapes.items()
-        if len(shape.size) == 3 and shape.size[1] == shape.size[2] > 1 and graph.kinds[name] in useful
-    }
-    weighted = [name for name in graph.nodes if graph.kinds[name] in {"conv", "linear", "affine"}]
-    order = list(graph.nodes)
-    head = order.index(weighted[-1]) if weighted else 0
-    before_head = [n for n in spatial if order.index(n) < head and graph.kinds[n] not in {"conv", "max_pool"}]
-    spatial = {name: size for name, size in spatial.items() if graph.commands(name)}
-    default = next((name for name in reversed(before_head) if name in spatial), None)
-    return FeatureLayers(spatial, default)
 
 
 def pool_with_switches(call: Call, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -376,5 +356,5 @@ def _kind(node: fx.Node, traced: fx.GraphModule) -> str:
             return "identity"
         return _FUNCTION_KINDS.get(node.target, "other")
     if node.op == "call_method":
-        return {"flatten": "flatten", "view": "flatten", "reshape": "flatten"}.get(str(node.target), "other")
+        return {"flatten": "flatten", "view": "flatten", "reshape": "flatten", "softmax": "softmax"}.get(str(node.target), "other")
     return node.op  # placeholder, output, get_attr

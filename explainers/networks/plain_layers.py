@@ -4,6 +4,9 @@ Libraries such as timm subclass torch's layers: a convolution that first pads it
 an activation. Taken as one layer, such a subclass would hide its ReLU from guided backpropagation, and its padding from the indices
 of a max-pool. Here each is split into torch's own layers, or takes the class of its parent where it computes the same. Other
 subclasses keep their class, and the graph shows the functions that they call.
+
+``nn.MultiheadAttention`` is one layer of torch, but would hide its dense layers and its attention probabilities. Where tokens attend
+to themselves it becomes a ``SelfAttention``, of two dense layers and torch's function for attention.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -29,15 +33,77 @@ def make_plain(module: nn.Module, example: Tensor) -> nn.Module:
     example: (1, C, H, W), on the module's device. Padding that depends on the size of the input is fixed to its size. A layer that
     is called with several sizes stays as it is.
     """
-    padding = _paddings(module, example)
+    padding, attentions = _paddings(module, example), _self_attentions(module, example)
     replaced: dict[int, nn.Module] = {}
     for path, layer in list(module.named_modules(remove_duplicate=False)):
+        if id(layer) in attentions and isinstance(layer, nn.MultiheadAttention):
+            replaced.setdefault(id(layer), SelfAttention(layer))
         if id(layer) not in replaced:
             replaced[id(layer)] = _split(layer, padding.get(id(layer)))
         if path and replaced[id(layer)] is not layer:
             parent, _, name = path.rpartition(".")
             setattr(module.get_submodule(parent), name, replaced[id(layer)])
     return replaced[id(module)]
+
+
+class SelfAttention(nn.Module):
+    """What ``nn.MultiheadAttention`` computes for tokens that attend to themselves, as layers that can be walked."""
+
+    def __init__(self, attention: nn.MultiheadAttention):
+        super().__init__()
+        self.heads, self.batch_first = attention.num_heads, attention.batch_first
+        self.in_proj = nn.Linear(attention.embed_dim, 3 * attention.embed_dim, bias=attention.in_proj_bias is not None)
+        self.in_proj.weight = attention.in_proj_weight
+        if attention.in_proj_bias is not None:
+            self.in_proj.bias = attention.in_proj_bias
+        self.out_proj = nn.Linear(attention.embed_dim, attention.embed_dim, bias=attention.out_proj.bias is not None)
+        self.out_proj.weight, self.out_proj.bias = attention.out_proj.weight, attention.out_proj.bias
+        self.eval()
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: None = None, need_weights: bool = True,
+                attn_mask: None = None, average_attn_weights: bool = True, is_causal: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(N, T, C), or (T, N, C) where the batch is not first; and the probabilities where they are asked for."""
+        tokens = query if self.batch_first else query.transpose(0, 1)
+        q, k, v = self.in_proj(tokens).chunk(3, dim=-1)
+        q, k, v = self._by_head(q), self._by_head(k), self._by_head(v)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        out = self.out_proj(mixed if self.batch_first else mixed.transpose(0, 1))
+        if not need_weights:
+            return out, None
+        weights = (q @ k.transpose(-2, -1) * (self.in_proj.in_features / self.heads) ** -0.5).softmax(dim=-1)
+        return out, weights.mean(dim=1) if average_attn_weights else weights
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(N, heads, T, C / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _self_attentions(module: nn.Module, example: Tensor) -> set[int]:
+    """The ``id`` of every ``nn.MultiheadAttention`` whose every call is plain self-attention of a batch, without masks."""
+    layers = [layer for layer in module.modules() if type(layer) is nn.MultiheadAttention and _has_joint_projection(layer)]
+    if not layers:
+        return set()
+    plain: dict[int, bool] = {}
+    hooks = [layer.register_forward_pre_hook(partial(_note_attention, plain), with_kwargs=True) for layer in layers]
+    try:
+        with torch.no_grad():
+            module(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name for name, is_plain in plain.items() if is_plain}
+
+
+def _has_joint_projection(layer: nn.MultiheadAttention) -> bool:
+    return layer.in_proj_weight is not None and layer.bias_k is None and not layer.add_zero_attn
+
+
+def _note_attention(plain: dict[int, bool], layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    names = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    masked = given.get("key_padding_mask") is not None or given.get("attn_mask") is not None or given.get("is_causal", False)
+    itself = given["query"] is given["key"] and given["query"] is given["value"]
+    plain[id(layer)] = plain.get(id(layer), True) and itself and not masked and given["query"].dim() == 3
 
 
 def _split(layer: Any, padding: tuple[int, int, int, int] | None) -> nn.Module:

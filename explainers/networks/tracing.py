@@ -20,6 +20,7 @@ from explainers.networks.plain_layers import make_plain
 IN_PLACE = "changed_in_place"  # in the ``meta`` of a traced network of whose values some are changed in place
 _OUT_OF_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub,
                  torch.relu: F.relu, torch.relu_: F.relu, F.relu_: F.relu}
+_ATTENTION_OPTIONS = ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")  # of F.scaled_dot_product_attention, in order
 
 _tracing = threading.Lock()  # two traces at a time would take back each other's changes of nn.Module
 
@@ -178,6 +179,9 @@ def _canonicalise(traced: fx.GraphModule) -> None:
             node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
             if node.target in {F.relu, F.relu6}:
                 node.args = node.args[:1]
+            if node.target is F.scaled_dot_product_attention:  # options by name, so that a rule sees them
+                node.kwargs = dict(zip(_ATTENTION_OPTIONS, node.args[3:], strict=False)) | node.kwargs
+                node.args = node.args[:3]
     _remove_checks(traced)
     traced.graph.lint()
     traced.recompile()

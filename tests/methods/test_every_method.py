@@ -1,4 +1,7 @@
-"""What every method gets for nothing, and must hold: the folder is walked, so a new file is tested by being there."""
+"""What every method gets for nothing, and must hold: the folder is walked, so a new file is tested by being there.
+
+Methods that need attention run on a small vision transformer here, all others on the toy network.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from functools import cache, partial
 import numpy as np
 import pytest
 import torch
-from support.networks import drawn_images
+from support.architectures import tiny_transformer
+from support.networks import classifier, drawn_images, residual_module
 from support.threads import run_in_threads
 
 import explainers as ex
@@ -25,14 +29,30 @@ def explain(network, image, key, **more):
     return ex.explain(network, image, key, target=more.pop("target", 2), **{**METHODS[key].cheap, **more})
 
 
+@cache
+def convolutional():
+    return classifier(residual_module())
+
+
+def suited(key):
+    """The network that the method of this key is tested on."""
+    return convolutional() if METHODS[key].lacks(convolutional()) is None else tiny_transformer()
+
+
+@pytest.fixture()
+def toy(key):
+    return suited(key)
+
+
 @pytest.fixture(scope="module")
-def usual(toy):
+def usual():
     """``usual(key)``: the method's attribution of the image of most tests, and all that it reported; computed once."""
 
     @cache
     def run(key):
         reports = []
-        attribution = explain(toy, drawn_images(1, seed=3), key, progress=lambda *report: reports.append(report))
+        network = suited(key)
+        attribution = explain(network, drawn_images(1, seed=3), key, progress=lambda *report: reports.append(report))
         return attribution, reports
 
     return run

@@ -155,7 +155,7 @@ def fit_of(params: Params, network: Classifier, target: Target, reference: Refer
 def overhead(params: Params, network: Classifier) -> Passes:
     """The critic's work in forward passes of the network with as many multiplications."""
     node = iba.bottleneck_layer(network, params.layer)
-    multiplications = critic_samples(params.prior_settings) * critic_multiplications(network.shapes[node].size)
+    multiplications = critic_samples(params.prior_settings) * critic_multiplications(network.features.sizes[node])
     return Passes(forward=multiplications / sum(shape.macs for shape in network.shapes.values()))
 
 

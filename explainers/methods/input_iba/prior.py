@@ -193,7 +193,7 @@ def features_of(network: Classifier, images: Tensor, node: str, rectify: bool, g
     def one_batch(a: int, b: int) -> tuple[Tensor, Tensor]:
         part = images[a:b].clone().requires_grad_(grad)
         with torch.set_grad_enabled(grad):
-            features = network.walk(part, stop=node)
+            features = network.take_map(network.walk(part, stop=node), node)
             return part, features.clamp(min=0) if rectify else features
 
     return [batch for _, _, batch in context.batches(len(images), one_batch)]
