@@ -153,7 +153,7 @@ class Method(Declaration):
 
     @property
     def is_control(self) -> bool:
-        """Whether this is a control: its map does not depend on the network, and a useful method must do better."""
+        """Whether this is a control: its map does not depend on what the network has learned, and a useful method must do better."""
         return self.family == "control"
 
     @property

@@ -60,7 +60,7 @@ class MethodMap:
 
     @property
     def is_control(self) -> bool:
-        """Whether the map knows nothing of the network."""
+        """Whether the map knows nothing of what the network has learned."""
         return self.method.is_control
 
     @property

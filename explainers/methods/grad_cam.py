@@ -1,6 +1,7 @@
 """Grad-CAM: the feature maps of one layer, weighted by the mean gradient of the target logit; and Guided Grad-CAM.
 
 Grad-CAM's map has the layer's resolution. It is upsampled for viewing only: nothing in it is finer than one cell of the layer.
+The gradient by the layer is computed once for all methods that weight a layer's maps by it.
 """
 
 from __future__ import annotations
@@ -20,53 +21,69 @@ from explainers.passes import Passes
 from explainers.requirements import FEATURE_MAPS, GRAPH, RELU
 from explainers.target import Target
 
-_LAYER_HELP = ("The feature maps that are weighted. auto: the last ones before the head. Earlier layers give finer but less "
-               "class-specific maps.")
+LAYER_HELP = ("The feature maps that are weighted. auto: the last ones before the head. Earlier layers give finer but less "
+              "class-specific maps.")
 
 
 @dataclass(frozen=True)
-class Params:
+class LayerParams:
+    """The layer."""
+
+    layer: str = layer(label="Layer", help=LAYER_HELP)
+
+
+@dataclass(frozen=True)
+class Params(LayerParams):
     """The layer, and whether negative evidence is kept."""
 
-    layer: str = layer(label="Layer", help=_LAYER_HELP)
     relu: bool = switch(True, label="Keep positive only", help=(
         "As in the paper. Off: also show where the features speak against the class."))
 
 
-def class_activation(network: Classifier, x: Tensor, target: Target, layer_name: str, relu: bool = True) -> Tensor:
-    """Grad-CAM's map (1, h, w) at the layer's resolution. ``relu`` sets negative values to 0."""
+def layer_gradient(network: Classifier, x: Tensor, target: Target, layer_name: str, context: Context) -> tuple[Tensor, Tensor]:
+    """A layer's feature maps (1, C, h, w), and the gradient of the target logit by them."""
     node = network.feature_layer(layer_name)
-    with torch.no_grad():
-        maps = network.walk(x, stop=node)
-    maps.requires_grad_(True)
-    with torch.enable_grad():
-        score = target.score(network.walk(maps, start=node)).sum()
-        gradient = torch.autograd.grad(score, maps)[0]
-    cam = (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1)  # (1, h, w)
+
+    def compute() -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            value = network.walk(x, stop=node)
+        maps = network.take_map(value, node).requires_grad_(True)
+        with torch.enable_grad():
+            score = target.score(network.walk(network.put_map(value, node, maps), start=node)).sum()
+            gradient = torch.autograd.grad(score, maps)[0]
+        return maps.detach(), gradient
+
+    return context.memoize(("layer gradient", node, target), compute)
+
+
+def class_activation(network: Classifier, x: Tensor, target: Target, layer_name: str, context: Context,
+                     relu: bool = True) -> Tensor:
+    """Grad-CAM's map (1, h, w) at the layer's resolution. ``relu`` sets negative values to 0."""
+    maps, gradient = layer_gradient(network, x, target, layer_name, context)
+    cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1)  # (1, h, w)
     return cam.clamp(min=0) if relu else cam
 
 
-def passes_on(params: Params, network: Classifier) -> Passes:
+def passes_on(params: LayerParams, network: Classifier) -> Passes:
     """One forward pass of the whole network, and a backward pass of the part above the layer."""
     return Passes(forward=1, backward=network.cost_fraction(network.feature_layer(params.layer)))
 
 
 def grad_cam(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
-    return RawMap(class_activation(network, x, target, params.layer, params.relu), signed=not params.relu)
+    return RawMap(class_activation(network, x, target, params.layer, context, params.relu), signed=not params.relu)
 
 
 @dataclass(frozen=True)
-class GuidedParams:
-    """The layer, how its map is upsampled before it is multiplied with guided backpropagation, and whether the image is a factor."""
+class GuidedParams(LayerParams):
+    """The layer, how its map is upsampled, and whether the image is a factor."""
 
-    layer: str = layer(label="Layer", help=_LAYER_HELP)
     upsampling: str = choice("nearest", "nearest", "bilinear", label="Upsampling", help=(
         "How the class activation map is upsampled: nearest keeps its cells visible, bilinear blends them."))
     times_input: bool = switch(False, label="Times input", help=TIMES_INPUT_HELP)
 
 
 def guided_grad_cam(network: Classifier, x: Tensor, target: Target, params: GuidedParams, context: Context) -> RawMap:
-    cam = class_activation(network, x, target, params.layer)[None]
+    cam = class_activation(network, x, target, params.layer, context)[None]
     options = {"align_corners": False} if params.upsampling == "bilinear" else {}
     enlarged = F.interpolate(cam, size=x.shape[-2:], mode=params.upsampling, **options)[0]
     native = network.gradient(x, target, GUIDED)[0] * enlarged

@@ -68,7 +68,7 @@ def test_controls_join_when_asked(open_app):
     assert len(maps(app)) == 1
     app = choose(app, "controls", True)
     controls = [m.title for m in ex.methods().values() if m.is_control]
-    assert len(maps(app)) == 1 + len(controls) == 4
+    assert len(maps(app)) == 1 + len(controls) == 6
     assert all(title in words(app) for title in controls)
 
 
@@ -100,7 +100,8 @@ def test_a_refused_method_says_why_and_leaves_the_others(open_app, monkeypatch):
     app = open_app(query={"methods": CHEAP})
     assert len(maps(app)) == 2
     assert "It needs feathers." in words(app)
-    assert any("Off for this network: Grad-CAM" in caption for caption in page.captions(app))
+    assert any("Off for this network: " in caption for caption in page.captions(app))
+    assert "Grad-CAM" in page.section(app, "methods_off") and "It needs feathers." in page.section(app, "methods_off")
     assert "off for this network" in page.section(app, "settings-grad_cam")
 
 

@@ -72,11 +72,11 @@ def test_the_curves_of_all_methods_and_of_the_controls_are_drawn(opened):
     app = opened()
     assert not page.errors(app)
     traces = lines(app)
-    keys = ["gradient", "gradient_x_input", "random", "center", "sobel"]
+    keys = ["gradient", "gradient_x_input", "random", "center", "sobel", "input_magnitude", "random_weights_gradient"]
     for axis in ("x", "x2"):
         assert sorted(trace["legendgroup"] for trace in traces if trace["xaxis"] == axis) == sorted(keys)
     colours = {trace["legendgroup"]: (trace["line"]["color"], trace["line"]["dash"]) for trace in traces}
-    assert {colours[key][0] for key in keys[2:]} == {curves.GREY} and len(set(colours.values())) == 5
+    assert {colours[key][0] for key in keys[2:]} == {curves.GREY} and len(set(colours.values())) == 7
     titles = {ex.methods()[key].title for key in keys}
     assert {row[0] for row in page.table(app, "ranking")} == titles | {"Map"}
     assert all(title in page.section(app, "scrub") for title in titles)
@@ -423,7 +423,7 @@ def test_the_page_opens_with_coarse_curves_and_the_button_makes_them_finer(opene
     app = page.click(app, "run-curves")
     assert steps_of(app) == 28 and legend(app)["gradient"].endswith(aucs(metric.measure(*digit)))
     assert not page.has(app, "run-curves") and not page.has(app, "so-far") and "coarse" not in page.section(app, "ranking")
-    assert engine.runs >= before + 2 * 4  # 14 steps and 28 steps, of one method and three controls
+    assert engine.runs >= before + 2 * 6  # 14 steps and 28 steps, of one method and five controls
 
 
 def test_free_levels_run_one_after_another_and_the_page_is_drawn_with_each(opened, monkeypatch):

@@ -15,7 +15,7 @@ from components.faithfulness import sensitivity
 from explainers.metrics import sensitivity_n as metric
 
 LINK = {"measurement": "Sensitivity-n", "picture": "star-heart", "methods": "Gradient", "class": "heart", "sn_masks": "20"}
-CONTROLS = {"random", "center", "sobel"}
+CONTROLS = {"random", "center", "sobel", "input_magnitude", "random_weights_gradient"}
 
 
 @pytest.fixture()
