@@ -59,6 +59,29 @@ def rise_blur(x: Tensor) -> Tensor:
     return _filtered(F.pad(x, (side // 2,) * 4), torch.from_numpy(kernel).to(x))
 
 
+def median_blur(x: Tensor, side: int) -> Tensor:
+    """Each pixel's median, channel by channel, over a window of ``side`` x ``side`` pixels (odd); the edge pixels are repeated."""
+    windows = F.pad(x, (side // 2,) * 4, mode="replicate").unfold(2, side, 1).unfold(3, side, 1)  # (N, C, H, W, side, side)
+    rows = [windows[:, :, row].flatten(-2).median(-1).values for row in range(x.shape[2])]  # one by one, to save memory
+    return torch.stack(rows, 2)
+
+
+def blur_pyramid(x: Tensor, levels: int, sigma: float) -> Tensor:
+    """(L, C, H, W) from an image (1, C, H, W): Gaussian blurs whose deviation falls linearly from ``sigma`` to 0, the image itself.
+
+    The mean colour, 0, lies beyond the edges.
+    """
+    return torch.cat([blur_towards_zero(x, sigma * (1 - level / (levels - 1))) for level in range(levels - 1)] + [x])
+
+
+def blur_towards_zero(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (N, C, H, W) with 0 beyond the edges and a kernel that reaches to 4 deviations, as in TorchRay."""
+    radius = math.ceil(4 * sigma)
+    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    return _filtered(F.pad(x, (radius,) * 4), kernel / kernel.sum())
+
+
 def _filtered(padded: Tensor, kernel: Tensor) -> Tensor:
     """Filters a padded (N, C, H, W) with the kernel (k,) along each row and then along each column."""
     channels = padded.shape[1]

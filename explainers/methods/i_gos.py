@@ -28,7 +28,7 @@ says which iterations satisfied Armijo's condition. The paper's figure 7 adds th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ from explainers.contract import AuxiliaryOutput, Citation, Method, RawMap
 from explainers.networks.classifier import Classifier
 from explainers.parameters import choice, integer, real, switch
 from explainers.passes import Passes
-from explainers.resampling import enlarge
+from explainers.resampling import enlarge, size_of
 from explainers.target import Target
 
 STEPS = tuple(200 * 0.2**n for n in range(12))  # step sizes; the twelfth is the first below the authors' bound of 1e-5
@@ -54,14 +54,18 @@ AUTHORS_L1 = {28: 1.0, 112: 3.0}  # l1 by cells per side in the authors' code; t
 OUR_L1 = {7: 0.3, 13: 1.0, 224: 10.0}  # ours, chosen by insertion AUC on photographs that no reported number uses
 _L1 = tuple(sorted((AUTHORS_L1 | OUR_L1).items()))
 
+NOT_ACCEPTED = "no step satisfied Armijo's condition: the order of the cells may say something, their values do not"
+
+RESOLUTION = choice("28", "7", "13", "14", "28", "56", "112", "input", label="Mask cells per side", help=(
+    "Few cells give one smooth blob; many give detail, which may be adversarial. The mask is never finer than the network's "
+    "input."))
+
 
 @dataclass(frozen=True)
 class Params:
     """The mask's resolution, the optimisation, and the weights of the penalties."""
 
-    resolution: str = choice("28", "7", "13", "14", "28", "56", "112", "input", label="Mask cells per side", help=(
-        "Few cells give one smooth blob; many give detail, which may be adversarial. The mask is never finer than the network's "
-        "input."))
+    resolution: str = RESOLUTION
     iterations: int = integer(15, low=1, high=100, label="Iterations", help="Steps of the optimisation. The paper takes 10 to 20.")
     points: int = integer(20, low=1, high=100, label="Path points", help=(
         "Blends between the baseline and the present mask whose gradients are averaged for one step."))
@@ -97,6 +101,12 @@ class Params:
     def falls_back(self) -> bool:
         """Whether the plain gradient is tried where no step is accepted."""
         return self.fallback and not self.fixed_step
+
+
+def cells_per_side(resolution: str, size: tuple[int, int]) -> int:
+    """The cells per side of a mask, for the parameter ``RESOLUTION`` and an image's size."""
+    side = min(size)
+    return side if resolution == "input" else min(int(resolution), side)
 
 
 def passes(params: Params) -> Passes:
@@ -161,12 +171,21 @@ class BlendedImage:
 
     def blend(self, hidden: Tensor) -> Tensor:
         """(N, C, H, W): the image where ``hidden`` is 0, the baseline where it is 1."""
-        return torch.addcmul(self.image, enlarge(hidden, self.size), self.detail, value=-1)
+        return self.blend_pixels(enlarge(hidden, self.size))
+
+    def blend_pixels(self, hidden: Tensor) -> Tensor:
+        """The same from the hidden fractions (N, 1, H, W) of the pixels."""
+        return torch.addcmul(self.image, hidden, self.detail, value=-1)
 
     @torch.inference_mode()
     def probability(self, hidden: Tensor) -> Tensor:
         """The target's probability (N,) in the blends."""
         return self._probability(self.blend(hidden))
+
+    @torch.inference_mode()
+    def probability_of_pixels(self, hidden: Tensor) -> Tensor:
+        """The same from the hidden fractions (N, 1, H, W) of the pixels."""
+        return self._probability(self.blend_pixels(hidden))
 
     def gradients(self, images: Tensor) -> Tensor:
         """The gradient (N, C, H, W) of each image's probability by its pixels."""
@@ -176,28 +195,37 @@ class BlendedImage:
 
     def per_cell(self, hidden: Tensor, image_gradient: Tensor) -> Tensor:
         """The gradient (1, 1, r, r) by the hidden fractions, from a gradient (C, H, W) by the blend's pixels."""
-        cells = torch.zeros_like(hidden).requires_grad_(True)
-        with torch.enable_grad():
-            per_pixel = -(image_gradient * self.detail[0]).sum(0).expand(1, 1, -1, -1)
-            return torch.autograd.grad(enlarge(cells, self.size), cells, per_pixel)[0]
+        return pixels_to_cells(self.per_pixel(image_gradient), hidden)
+
+    def per_pixel(self, image_gradient: Tensor) -> Tensor:
+        """The gradient (1, 1, H, W) by the hidden fractions of the pixels, from a gradient (C, H, W) by the blend's pixels."""
+        return -(image_gradient * self.detail[0]).sum(0).expand(1, 1, -1, -1)
 
     def path_gradient(self, hidden: Tensor, params: Params, first_draw: int, context: Context,
                       preview: Callable[[], Tensor]) -> Tensor:
         """Equation 5, by the hidden fractions. ``first_draw``: the index of the first point's noise among the generators."""
         keep = 1 - enlarge(hidden, self.size)
-        fractions = torch.arange(1, params.points + 1, device=keep.device, dtype=keep.dtype).view(-1, 1, 1, 1) / params.points
+        return self.per_cell(hidden, self.path_average(keep, params.points, params.noise, first_draw, context, preview))
+
+    def path_average(self, keep: Tensor, points: int, noise: float, first_draw: int, context: Context,
+                     preview: Callable[[], Tensor]) -> Tensor:
+        """(C, H, W): the average over the path of the gradients by the blends' pixels, each times its point's fraction of the mask.
+
+        keep: (1, 1, H, W), the mask's value at each pixel, at the end of the path.
+        """
+        fractions = torch.arange(1, points + 1, device=keep.device, dtype=keep.dtype).view(-1, 1, 1, 1) / points
         total = torch.zeros_like(self.detail[0])
 
         def weighted(a: int, b: int) -> Tensor:
             images = torch.empty(b - a, *self.detail.shape[1:])
             for offset, image in enumerate(images):
-                image.normal_(std=params.noise, generator=context.generator(first_draw + a + offset))
+                image.normal_(std=noise, generator=context.generator(first_draw + a + offset))
             images = images.to(keep.device).add_(self.behind).addcmul_(fractions[a:b] * keep, self.detail)
             return torch.tensordot(fractions[a:b].flatten(), self.gradients(images), dims=1)
 
-        for _, _, part in context.batches(params.points, weighted, preview):
+        for _, _, part in context.batches(points, weighted, preview):
             total += part
-        return self.per_cell(hidden, total / params.points)
+        return total / points
 
     def plain_gradient(self, hidden: Tensor, penalty: Penalty) -> Tensor:
         """The gradient of F itself, but 0 where a step against it would leave [0, 1]. The slope of |hidden| at 0 is 1 here."""
@@ -205,6 +233,13 @@ class BlendedImage:
         gradient = torch.where(hidden > 0, gradient, gradient + penalty.l1 / hidden.numel())
         outward = ((hidden <= 0) & (gradient > 0)) | ((hidden >= 1) & (gradient < 0))
         return gradient.masked_fill(outward, 0)
+
+
+def pixels_to_cells(per_pixel: Tensor, hidden: Tensor) -> Tensor:
+    """The gradient by cells of the shape of ``hidden`` (1, 1, r, r), from the gradient (1, 1, H, W) by their pixels."""
+    cells = torch.zeros_like(hidden).requires_grad_(True)
+    with torch.enable_grad():
+        return torch.autograd.grad(enlarge(cells, size_of(per_pixel)), cells, per_pixel)[0]
 
 
 @dataclass(frozen=True)
@@ -231,15 +266,22 @@ def line_search(blended: BlendedImage, current: Point, direction: Tensor, penalt
     probabilities = torch.cat([batch for _, _, batch in tried])
     squared_norm = direction.square().sum()
     values = torch.stack((probabilities, penalty.of(hidden) + probabilities, squared_norm.expand(len(sizes)))).T.tolist()
-    enough = [loss <= current.loss - ARMIJO * step * squared for step, (_, loss, squared) in zip(sizes, values, strict=True)]
-    best = enough.index(True) if any(enough) else len(sizes) - 1
-    return Point(hidden[best:best + 1].clone(), values[best][0], values[best][1], sizes[best], enough[best])
+    best, accepted = longest_accepted([loss for _, loss, _ in values], current.loss, values[0][2], sizes)
+    return Point(hidden[best:best + 1].clone(), values[best][0], values[best][1], sizes[best], accepted)
+
+
+def longest_accepted(losses: Sequence[float], current: float, squared_norm: float, sizes: Sequence[float]) -> tuple[int, bool]:
+    """Which of the step sizes, the longest first, is the first whose loss satisfies Armijo's condition, and that one does.
+
+    Where none does, it is the last. current: the loss before the step. squared_norm: of the direction.
+    """
+    enough = [loss <= current - ARMIJO * step * squared_norm for step, loss in zip(sizes, losses, strict=True)]
+    return (enough.index(True), True) if any(enough) else (len(sizes) - 1, False)
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
     blended = BlendedImage(network, x, target, baseline_image(network, x, params, context))
-    side = min(blended.size)
-    cells = side if params.resolution == "input" else min(int(params.resolution), side)
+    cells = cells_per_side(params.resolution, size_of(x))
     penalty = initial_penalty = Penalty.usual(cells, params)
     nothing = torch.zeros(1, 1, cells, cells, device=x.device)
     probabilities = network.predict(blended.blend(nothing))
@@ -294,7 +336,7 @@ def step_flags(trace: list[Point], params: Params) -> Iterator[str]:
     if not trace[-1].hidden.any():
         return
     if not params.fixed_step and not any(point.accepted for point in trace[1:]):
-        yield "no step satisfied Armijo's condition: the order of the cells may say something, their values do not"
+        yield NOT_ACCEPTED
     elif not params.fixed_step and unmoved({"probability": [point.probability for point in trace]}):
         yield ("hiding costs too much: with a lower L1 weight it hides more" if params.tv <= LOW_TV else
                f"hiding costs too much, mostly its total variation: with a total variation weight of {LOW_TV} it hides more")
