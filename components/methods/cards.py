@@ -51,7 +51,8 @@ def draw(workspace: Workspace | None) -> None:
 
 def _has(member: ex.Method | ex.Metric, words: str) -> bool:
     settings = " ".join(f"{parameter.label} {parameter.help}" for parameter in member.parameters)
-    text = f"{member.title} {member.key} {member.idea} {member.limits} {member.citation} {settings}".lower()
+    names = f"{member.short_title} {member.family}" if isinstance(member, ex.Method) else METRICS
+    text = f"{member.title} {member.key} {names} {member.idea} {member.limits} {member.citation} {settings}".lower()
     return all(word in text for word in words.lower().split())
 
 
@@ -73,7 +74,8 @@ def _method_facts(method: ex.Method, workspace: Workspace | None) -> dict[str, s
     facts = {"Cost": _method_cost(method, workspace),
              "Values": "signed: for and against the class" if method.signed else "unsigned: strength only"}
     if method.is_control:
-        return facts | {"Needs": "nothing: it does not look at the network"}
+        needs = "; ".join(requirement.label for requirement in method.needs)
+        return facts | {"Needs": needs or "nothing: it does not look at the network"}
     facts["Contrast"] = ("linear in the logit: the map of a contrast is the difference of the two classes' maps" if method.linear
                          else "not linear in the logit: the map of a contrast is computed by itself")
     facts["Needs"] = "; ".join(requirement.label for requirement in method.needs) or "nothing but the network's output"

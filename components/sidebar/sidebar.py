@@ -5,8 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 import explainers as ex
-from components.sidebar import cached_maps, copy_link, network_picker, picture_picker, picture_view, reference_picker, session_file
-from components.state import entries
+from components.sidebar import (
+    cached_maps,
+    copy_link,
+    method_picker,
+    network_picker,
+    picture_picker,
+    picture_view,
+    reference_picker,
+    session_file,
+)
 from components.state.link import Missing
 from components.state.model_input import ModelInput, Picture, model_input
 from components.state.workspace import LARGEST_SEED, Workspace, class_labels
@@ -14,7 +22,6 @@ from explainers.data.gallery import mismatch
 
 TOP = "Top prediction"
 NO_CONTRAST = "None"
-DEFAULT_METHODS = ("grad_cam", "integrated_gradients", "guided_backprop")
 
 
 def draw() -> Workspace | list[Missing] | None:
@@ -33,7 +40,7 @@ def draw() -> Workspace | list[Missing] | None:
             _say_where_it_is_from(picture, network)
             picture, fit = picture_view.draw(picture)
         classes = st.container(gap="small")
-        methods = _methods(network)
+        methods = method_picker.pick(network)
         reference = reference_picker.pick(network, methods) if network else None
         if isinstance(reference, Missing):
             return [reference]
@@ -84,22 +91,3 @@ def _target(network: ex.Classifier | None, shown: ModelInput | None) -> ex.Targe
         st.warning("Both classes are the same: the maps explain the class alone.")
         other = None
     return ex.Target.of(first if other is None else (first, other))
-
-
-def _methods(network: ex.Classifier | None) -> tuple[str, ...]:
-    """The chosen methods in the order of their choice, each with its copies behind it, and last the controls."""
-    declared = ex.methods()
-    offered = [key for key, method in declared.items() if not method.is_control]
-    chosen = st.multiselect(
-        "Methods", offered, default=[key for key in DEFAULT_METHODS if key in declared], key="methods", bind="query-params",
-        format_func=lambda key: declared[key].title, placeholder="Choose methods",
-        help="Each chosen method draws one map. They are listed by family, from plain gradients to optimised masks.")
-    reasons = {declared[key].title: declared[key].lacks(network) for key in offered} if network else {}
-    off = {title: reason for title, reason in reasons.items() if reason}
-    if off:
-        st.caption(f"Off for this network: {', '.join(off)}.", help="\n\n".join(off.values()))
-    controls = st.toggle(
-        "Add controls", key="controls", bind="query-params",
-        help="Maps that know nothing of the network: random noise, a blob in the centre, the picture's edges. "
-             "A method should look different from them.")
-    return (*entries.with_copies(chosen), *(key for key in declared if controls and declared[key].is_control))

@@ -121,6 +121,12 @@ def test_words_narrow_the_cards(open_app):
     assert not cards(app) and any("No card" in info for info in page.infos(app))
 
 
+@pytest.mark.parametrize(("words", "key"), [("gxsi", "gradient_x_sign"), ("InputIBA", "input_iba"), ("perturbation", "rise"),
+                                            ("metrics", "localisation"), ("petsiuk", "rise")])
+def test_a_short_name_a_family_and_an_author_are_searched(open_app, words, key):
+    assert key in cards(open_app("methods", {"search": words}))
+
+
 def test_without_a_network_there_are_still_cards(open_app, monkeypatch):
     from components.sidebar import network_picker
 
