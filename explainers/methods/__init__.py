@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import replace
+from functools import cache
 
 from explainers.contract import Method
 from explainers.errors import ExplainerError
@@ -18,12 +19,18 @@ FAMILIES = ("gradient", "activation", "attention", "perturbation", "optimisation
 
 def methods() -> dict[str, Method]:
     """All methods by key, ordered by family and then by title."""
+    return dict(_declared())
+
+
+@cache
+def _declared() -> dict[str, Method]:
+    """What the files of this folder declare; they are read once."""
     by_key: dict[str, Method] = {}
     for entry in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{entry.name}")
         declared = getattr(module, "METHODS", None) or {entry.name: getattr(module, "METHOD", None)}
         by_key.update({key: replace(method, key=key) for key, method in declared.items() if method})
-    return dict(sorted(by_key.items(), key=lambda item: (FAMILIES.index(item[1].family), item[1].title)))
+    return dict(sorted(by_key.items(), key=lambda item: (FAMILIES.index(item[1].family), item[1].title.lower())))
 
 
 def method(key: str) -> Method:
