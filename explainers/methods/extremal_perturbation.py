@@ -282,7 +282,7 @@ def _shown(x: Tensor, extras: Any) -> Tensor:
 
 
 METHOD = Method(
-    title="Extremal Perturbation", family="optimisation", attribute=attribute, passes=passes, params=Params, signed=False,
+    title="Extremal Perturbation", short="Extremal", family="optimisation", attribute=attribute, passes=passes, params=Params, signed=False,
     previews=True, overhead=overhead, cheap={"iterations": 12}, draft={"iterations": 300},
     citation=Citation("Fong, Patrick, Vedaldi", "Understanding deep networks via extremal perturbations and smooth masks", "ICCV 2019",
                         "section 3"),

@@ -140,7 +140,7 @@ def _puts_channels_last(graph: Graph, name: str, shapes: Mapping[str, Shape]) ->
 
 
 def _token_layouts(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Layout]:
-    """The layouts of the values (T, C) that have a token for each cell of the map before them, and on which alone the logits depend."""
+    """The layouts of the values (T, C) that alone decide the logits and that have a token for each cell of the map before them."""
     side = 0
     prefixes: dict[int, int | None] = {}
     layouts: dict[str, Layout] = {}

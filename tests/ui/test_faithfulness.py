@@ -75,7 +75,7 @@ def test_the_curves_of_all_methods_and_of_the_controls_are_drawn(opened):
     keys = ["gradient", "gradient_x_input", "random", "center", "sobel", "input_magnitude", "random_weights_gradient"]
     for axis in ("x", "x2"):
         assert sorted(trace["legendgroup"] for trace in traces if trace["xaxis"] == axis) == sorted(keys)
-    colours = {trace["legendgroup"]: (trace["line"]["color"], trace["line"]["dash"]) for trace in traces}
+    colours = {trace["legendgroup"]: (trace["line"]["color"], trace["line"]["dash"], trace["marker"]["symbol"]) for trace in traces}
     assert {colours[key][0] for key in keys[2:]} == {curves.GREY} and len(set(colours.values())) == 7
     titles = {ex.methods()[key].title for key in keys}
     assert {row[0] for row in page.table(app, "ranking")} == titles | {"Map"}
@@ -120,15 +120,15 @@ def test_a_costly_measurement_waits_and_says_what_it_costs(opened, engine, monke
     monkeypatch.setattr(asked, "FREE_SECONDS", 0.0)
     app = opened(methods=[], seed="91")
     assert not page.charts(app)
-    assert page.widget(app, "run-curves").label.startswith("Measure 3 maps, about")
+    assert page.widget(app, "run-curves").label.startswith("Measure 4 maps, about")
     (cost,) = page.captions(app, "offer-curves")
     assert "F" in cost and "B" not in cost
     before = engine.runs
     page.click(app, "run-curves")
-    assert page.chart(app, "curves-figure") and engine.runs == before + 3
+    assert page.chart(app, "curves-figure") and engine.runs == before + 4
     assert page.widget(app, "run-baselines").label.startswith("Measure under all 5 baselines, about")
     app.run()
-    assert engine.runs == before + 3
+    assert engine.runs == before + 4
 
 
 def test_only_what_is_new_is_measured(opened, engine):
@@ -136,7 +136,7 @@ def test_only_what_is_new_is_measured(opened, engine):
     before = engine.runs
     page.choose(app, "methods", ["gradient", "gradient_x_input"])
     assert engine.runs == before + 1 + 1 + 5  # one map, its curves, and those under five baselines
-    assert len(lines(app)) == 10
+    assert len(lines(app)) == 14
 
 
 def test_while_a_new_map_waits_the_others_stay(opened, engine, monkeypatch):
@@ -402,7 +402,7 @@ def test_without_a_method_one_line_asks_for_one(opened):
     assert not page.infos(app)
     page.choose(app, "methods", [])
     assert [info.startswith("Choose at least one method") for info in page.infos(app)] == [True]
-    assert legend(app).keys() == {"random", "center", "sobel"}
+    assert legend(app).keys() == {key for key, method in ex.methods().items() if method.is_control}
 
 
 def steps_of(app) -> int:
