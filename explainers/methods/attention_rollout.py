@@ -53,7 +53,7 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
 
 
 METHOD = Method(
-    title="Attention Rollout", family="attention", attribute=attribute, params=Params, signed=False,
+    title="Attention Rollout", short="Rollout", family="attention", attribute=attribute, params=Params, signed=False,
     passes=lambda params: Passes(forward=1), needs=(ATTENTION,),
     citation=Citation("Abnar, Zuidema", "Quantifying attention flow in transformers", "ACL 2020", "section 3"),
     idea="Multiply the attention of all blocks, with half of each token passed on unchanged: how much of each patch arrives at the "

@@ -12,8 +12,8 @@ from functools import cache, partial
 import numpy as np
 import pytest
 import torch
-from support.architectures import tiny_transformer
-from support.networks import classifier, drawn_images, residual_module
+from support.architectures import suited
+from support.networks import drawn_images
 from support.threads import run_in_threads
 
 import explainers as ex
@@ -29,19 +29,9 @@ def explain(network, image, key, **more):
     return ex.explain(network, image, key, target=more.pop("target", 2), **{**METHODS[key].cheap, **more})
 
 
-@cache
-def convolutional():
-    return classifier(residual_module())
-
-
-def suited(key):
-    """The network that the method of this key is tested on."""
-    return convolutional() if METHODS[key].lacks(convolutional()) is None else tiny_transformer()
-
-
 @pytest.fixture()
 def toy(key):
-    return suited(key)
+    return suited(METHODS[key])
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +41,7 @@ def usual():
     @cache
     def run(key):
         reports = []
-        network = suited(key)
+        network = suited(METHODS[key])
         attribution = explain(network, drawn_images(1, seed=3), key, progress=lambda *report: reports.append(report))
         return attribution, reports
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from support.architectures import suited
 from support.equality import same
 
 import explainers as ex
@@ -20,10 +21,10 @@ every_extra = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="session")
-def maps(toy):
+def maps():
     """Each method's map of one image, with few iterations."""
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
-    return x, {key: ex.explain(toy, x, key, target=2, **method.cheap) for key, method in SHOWING.items()}
+    return x, {key: ex.explain(suited(method), x, key, target=2, **method.cheap) for key, method in SHOWING.items()}
 
 
 def is_kind(extra: AuxiliaryOutput, value: object, x: torch.Tensor) -> bool:

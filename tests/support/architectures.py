@@ -11,6 +11,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from explainers.contract import Method
 from explainers.networks.classifier import Classifier
 from explainers.networks.torchvision_guard import torchvision
 
@@ -127,3 +128,13 @@ def open_softmax(values: torch.Tensor) -> torch.Tensor:
     """A softmax over the last dimension, written out."""
     powers = (values - values.amax(-1, keepdim=True)).exp()
     return powers / powers.sum(-1, keepdim=True)
+
+
+@cache
+def _residual() -> Classifier:
+    return classifier(residual_module())
+
+
+def suited(method: Method) -> Classifier:
+    """The network that a method is tested on: a residual one, or a transformer for methods that need attention."""
+    return _residual() if method.lacks(_residual()) is None else tiny_transformer()
