@@ -10,6 +10,12 @@ from explainers.networks.attention import attention_layers, blocks
 from explainers.networks.classifier import Classifier
 from explainers.networks.stages import stages
 
+_WITH_RULE = {  # layers that are not piecewise linear, and have a rule of relevance (methods/attn_lrp.py)
+    "LayerNorm", "scaled_dot_product_attention", "Softmax", "softmax", "matmul", "bmm", "mul", "GELU", "gelu", "SiLU", "silu",
+    "Hardswish", "hardswish", "ELU", "LeakyReLU", "Tanh",
+}
+_REARRANGED = {"unflatten", "unbind", "expand", "repeat", "roll", "clone", "reshape_as", "expand_as"}  # linear calls
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -70,6 +76,13 @@ def _no_blocks(network: Classifier) -> str | None:
     return "blocks of attention with a residual sum of all tokens after each, and this network has others"
 
 
+def _without_rule(network: Classifier) -> str | None:
+    if not network.attends:
+        return "attention, and this network has none"
+    unknown = [name for name in network.walkable.nonlinear_layers() if name not in _WITH_RULE | _REARRANGED]
+    return f"a rule for every layer, and it has none for {', '.join(unknown)}" if unknown else None
+
+
 def _no_weights(network: Classifier) -> str | None:
     try:
         stages(network, 1)
@@ -92,6 +105,9 @@ INVERTIBLE = Requirement(
 FEATURE_MAPS = Requirement("feature_maps", "a spatial feature map before the head", _no_feature_maps)
 ATTENTION = Requirement("attention", "a vision transformer in which every token attends to all others (ViT, DeiT)", _no_attention)
 BLOCKS = Requirement("blocks", "residual blocks of attention", _no_blocks)
+TRANSFORMER_RULES = Requirement(
+    "transformer_rules", "attention, and no layer but those of a vision transformer that it has a rule for (dense layers, attention "
+    "or products and softmax, layer norm, GELU and the like)", _without_rule)
 WEIGHTS = Requirement("weights", "layers with weights that can be drawn anew", _no_weights)
 REFERENCE_SET = Requirement(  # always met: where a network has no set, copies of the explained image take its place
     "reference_set", "a reference set of images to fit statistics on", _always_met)

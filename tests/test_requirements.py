@@ -14,7 +14,7 @@ from explainers.requirements import Requirement, reason_against
 
 ALL = {requirement.name: requirement for requirement in vars(requirements).values() if isinstance(requirement, Requirement)}
 
-ATTENDING = {"attention", "blocks"}  # the requirements that only transformers meet
+ATTENDING = {"attention", "blocks", "transformer_rules"}  # the requirements that only transformers meet
 
 
 class Branching(nn.Module):
@@ -42,7 +42,7 @@ def lacking(linear):
         nn.Conv2d(3, 4, 3, stride=4), nn.GELU(), nn.Flatten(), nn.Linear(4 * 64, 8), nn.GELU(), nn.Linear(8, 5))))
     return {"graph": (classifier(Branching()), "torch.fx"), "relu": (linear, "none"), "piecewise_linear": (smooth, "GELU"),
             "invertible": (smooth, "comes between"), "feature_maps": (linear, "none"), "attention": (smooth, "no attention"),
-            "blocks": (linear, "others"), "weights": (classifier(Weightless()), "none")}
+            "blocks": (linear, "others"), "transformer_rules": (smooth, "none"), "weights": (classifier(Weightless()), "none")}
 
 
 def test_each_requirement_is_declared_once():

@@ -282,8 +282,8 @@ def _shown(x: Tensor, extras: Any) -> Tensor:
 
 
 METHOD = Method(
-    title="Extremal Perturbation", short="Extremal", family="optimisation", attribute=attribute, passes=passes, params=Params, signed=False,
-    previews=True, overhead=overhead, cheap={"iterations": 12}, draft={"iterations": 300},
+    title="Extremal Perturbation", short="Extremal", family="optimisation", attribute=attribute, passes=passes, params=Params,
+    signed=False, previews=True, overhead=overhead, cheap={"iterations": 12}, draft={"iterations": 300},
     citation=Citation("Fong, Patrick, Vedaldi", "Understanding deep networks via extremal perturbations and smooth masks", "ICCV 2019",
                         "section 3"),
     idea="Among all smooth masks that keep a given area of the picture and blur the rest, find the one with the highest logit.",

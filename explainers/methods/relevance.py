@@ -124,8 +124,8 @@ def with_slope(value: Tensor, *terms: tuple[Tensor | float, Tensor]) -> Tensor:
 def quotient(value: Tensor, whole: Tensor, epsilon: float = STABILISER) -> Tensor:
     """``value / (whole + epsilon sign(whole))`` without a gradient, and 0 where ``whole`` is 0."""
     value, whole = value.detach(), whole.detach()
-    zero = whole == 0
-    return torch.where(zero, 0.0, value / torch.where(zero, 1.0, stabilised(whole, epsilon)))
+    away = torch.add(whole, whole.sign(), alpha=epsilon) if epsilon else whole
+    return (value / away).masked_fill_(whole == 0, 0.0)
 
 
 def stabilised(values: Tensor, epsilon: float) -> Tensor:
