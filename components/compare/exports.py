@@ -14,6 +14,7 @@ from components.compute.method_row import MethodMap
 from components.drawing import downloads, publication
 from components.drawing.colour import Display, prepare
 from components.drawing.downloads import Answer
+from components.drawing.heatmaps import fitting
 from components.state.workspace import Workspace
 
 
@@ -29,7 +30,8 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap], display: Display, find
 
     def picture(kind: str) -> bytes:
         shown = prepare([(answer.attribution.heatmap(), answer.attribution.signed) for answer in answers], display)
-        return publication.figure(seen, [answer.title for answer in answers], shown, display.backdrop, caption, kind)
+        titles = [fitting(answer.title, answer.short_title) for answer in answers]
+        return publication.figure(seen, titles, shown, display.backdrop, caption, kind)
 
     downloads.buttons((
         ("Figure (PNG)", "png", "image/png", lambda: picture("png"), "300 dots per inch, colour bars in raw units."),

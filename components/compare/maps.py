@@ -12,6 +12,7 @@ from components.drawing import colour, heatmaps
 from components.drawing.colour import Display
 from components.drawing.numbers import passes_in_words, seconds_in_words
 from components.state.workspace import Workspace
+from explainers.methods.reference_pictures import NOT_HERE
 
 
 def draw(workspace: Workspace, row: MethodRow, display: Display) -> tuple[MethodMap, ...]:
@@ -56,7 +57,7 @@ def _panels(workspace: Workspace, row: MethodRow, maps: Sequence[MethodMap], dis
         target = f"for {attribution.target.words(workspace.network.categories)}"
         panels.append(heatmaps.Panel(
             entry.title, shown[entry.key], short=entry.short_title,
-            lines=(*_setting(entry), *draft, target, cost, *_fitted_on(entry)),
+            lines=(*_setting(entry), *draft, target, cost, *fitted_on(entry)),
             warnings=attribution.flags))
     return panels
 
@@ -67,10 +68,10 @@ def _setting(entry: MethodMap) -> tuple[str, ...]:
     return (difference,) if difference and difference not in entry.short_title else ()
 
 
-def _fitted_on(entry: MethodMap) -> tuple[str, ...]:
+def fitted_on(entry: MethodMap) -> tuple[str, ...]:
     """Which images the method's statistics were fitted on; where these are copies of the picture, the map's own flag says so."""
     reference = entry.question.reference_set if entry.question else None
-    if reference is None or reference.note or entry.attribution is None:
+    if reference is None or reference.note or entry.attribution is None or NOT_HERE in entry.attribution.flags:
         return ()
     used = reference.count(entry.attribution.params.get("images", reference.size))
     return (f"fitted on {reference.title}" if used == reference.size else f"fitted on {used} of {reference.title}",)

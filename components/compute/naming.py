@@ -66,13 +66,17 @@ def _name(method: ex.Method, key: str, difference: str, numbered: bool) -> Name:
 
 def in_words(parameter: Parameter, value: Any) -> str:
     """A setting with its value, as it stands in a title: "beta 20", "layer features.3", "times input on"."""
-    label = parameter.label
-    label = label[0].lower() + label[1:] if label[1:2].islower() else label
+    label = in_sentence(parameter.label)
     if parameter.kind == "switch":
         return f"{label} {'on' if value else 'off'}"
     if parameter.kind in ("integer", "real") and value is not None:
         return f"{label} {value:,}" if isinstance(value, int) else f"{label} {value:g}"
     return f"{label} {value}" if parameter.kind == "layer" else f"{label} {str(value).replace('_', ' ')}"
+
+
+def in_sentence(title: str) -> str:
+    """A title within a sentence: "Masked input" as "masked input", but "L1 weight" as it is."""
+    return title[0].lower() + title[1:] if title[1:2].islower() else title
 
 
 def in_markdown(text: str) -> str:

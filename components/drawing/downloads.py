@@ -41,6 +41,11 @@ class Answer:
         """What the map is called by people."""
         return self.name.title if self.name else self.question.method.title
 
+    @property
+    def short_title(self) -> str:
+        """The title for narrow places."""
+        return self.name.short if self.name else self.question.method.short_title
+
 
 def buttons(files: Sequence[File], name: str, key: str = "download") -> None:
     """A row of download buttons; each file is made when it is clicked. key: another one for each row of a page."""

@@ -100,27 +100,26 @@ def figure(seen: Image.Image, panels: Sequence[Panel], display: Display) -> dict
 
 @dataclass(frozen=True)
 class _Grid:
-    """Rows and columns, and the nominal pixels of a panel: its map's side, and the room below it for the longest text."""
+    """The columns, the nominal pixels of a map's side, and for each row the room below its maps for its own longest text."""
 
     columns: int
-    rows: int
     side: int
-    legend: int
+    legends: tuple[int, ...]
 
     @classmethod
     def of(cls, panels: Sequence[Panel]) -> _Grid:
         columns = columns_for(len(panels))
-        most = max(sum(map(len, _wrapped(panel, columns))) for panel in panels)
-        side = SIDES.get(columns, SMALLEST_SIDE)
-        return cls(columns, -(-len(panels) // columns), side, max(LEGEND, LEGEND + LINE * (most - 2)))
-
-    @property
-    def line(self) -> int:
-        return TITLE + self.side + self.legend
+        lines = [sum(map(len, _wrapped(panel, columns))) for panel in panels]
+        longest = [max(lines[start:start + columns]) for start in range(0, len(lines), columns)]
+        return cls(columns, SIDES.get(columns, SMALLEST_SIDE), tuple(LEGEND + LINE * max(0, most - 2) for most in longest))
 
     @property
     def height(self) -> int:
-        return self.rows * self.line
+        return self.above(len(self.legends))
+
+    def above(self, row: int) -> int:
+        """The nominal pixels of the rows above this one."""
+        return sum(TITLE + self.side + legend for legend in self.legends[:row])
 
 
 @dataclass(frozen=True)
@@ -137,10 +136,10 @@ class _Cell:
     @classmethod
     def at(cls, place: int, grid: _Grid) -> _Cell:
         row, column = divmod(place, grid.columns)
-        gap, pixel = 0.018, 1 / (grid.rows * grid.line)
+        gap, pixel = 0.018, 1 / grid.height
         width = (1 - gap * (grid.columns - 1)) / grid.columns
         left = column * (width + gap)
-        top = 1 - row / grid.rows - TITLE * pixel
+        top = 1 - (grid.above(row) + TITLE) * pixel
         side = grid.side * width * grid.columns  # as high as it is wide without the gaps
         return cls("" if place == 0 else str(place + 1), left, left + width, top, top - side * pixel, pixel)
 
@@ -196,8 +195,8 @@ def _ramp(diverging: bool, on_dark: bool) -> str:
 def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
     """The title over a map and the lines under its colour bar, broken to its width."""
     common = {"showarrow": False, "xref": "paper", "x": cell.left, "xanchor": "left", "align": "left", "yref": "paper"}
-    title = {**common, "text": f"<b>{escape(_title(panel))}</b>", "y": cell.top, "yanchor": "bottom", "yshift": 1,
-             "font": {"size": 13, "color": ink()}}
+    words = f"<b>{escape(fitting(panel.title, panel.short))}</b>"
+    title = {**common, "text": words, "y": cell.top, "yanchor": "bottom", "yshift": 1, "font": {"size": 13, "color": ink()}}
     plain, warnings = _wrapped(panel, columns)
     lines = [*map(escape, plain), *(f'<span style="color:{warning()}">{escape(line)}</span>' for line in warnings)]
     if not lines:
@@ -207,10 +206,10 @@ def _texts(panel: Panel, cell: _Cell, columns: int) -> list[dict[str, Any]]:
                     "font": {"size": SMALLEST, "color": muted()}}]
 
 
-def _title(panel: Panel) -> str:
+def fitting(title: str, short: str) -> str:
     """The title, or the short one, cut to what fits a panel at its narrowest, so that no title runs into the next."""
-    title = panel.title if len(panel.title) <= LONGEST_TITLE else panel.short or panel.title
-    return title if len(title) <= LONGEST_TITLE else f"{title[:LONGEST_TITLE - 1].rstrip()}\u2026"
+    fits = title if len(title) <= LONGEST_TITLE else short or title
+    return fits if len(fits) <= LONGEST_TITLE else f"{fits[:LONGEST_TITLE - 1].rstrip()}\u2026"
 
 
 def _wrapped(panel: Panel, columns: int) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 import explainers as ex
+from components.compute.naming import in_sentence
 from components.compute.parameter_widgets import in_words
 from components.drawing.numbers import passes_in_words, seconds_in_words
 from components.state.engine import engine
@@ -63,7 +64,7 @@ def _grid(members: Sequence[Any], facts: Callable[[Any, Workspace | None], dict[
         with columns[place % 2].container(border=True, key=f"card-{member.key}", gap="small"):
             st.markdown(f"**{member.title}**")
             st.write(member.idea)
-            st.latex(member.equation)
+            st.latex(member.equation.replace(r"\qquad", r"\\"))  # two equations below each other: side by side few fit a card
             rows = facts(member, workspace) | {
                 "Limits": member.limits, "Citation": str(member.citation), "Version": str(member.version)}
             st.html(f"{_list(rows)}{_parameter_table(member.parameters)}")
@@ -80,7 +81,8 @@ def _method_facts(method: ex.Method, workspace: Workspace | None) -> dict[str, s
                          else "not linear in the logit: the map of a contrast is computed by itself")
     facts["Needs"] = "; ".join(requirement.label for requirement in method.needs) or "nothing but the network's output"
     if method.auxiliary_outputs:
-        facts["Shows"] = f"beside the map: {', '.join(output.title.lower() for output in method.auxiliary_outputs)}"
+        titles = dict.fromkeys(in_sentence(output.title) for output in method.auxiliary_outputs)
+        facts["Shows"] = f"beside the map: {', '.join(titles)}"
     return facts
 
 

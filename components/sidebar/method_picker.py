@@ -132,7 +132,7 @@ def _draw_presets(offered: Mapping[str, ex.Method], running: Sequence[str], time
     lines = []
     for preset, members in presets.items():
         names = in_markdown(", ".join(offered[key].short_title for key in members))
-        time = f" (about {roughly(sum(times[key] for key in members))} in all)" if times.keys() >= set(members) else ""
+        time = f" ({_about(sum(times[key] for key in members))} in all)" if times.keys() >= set(members) else ""
         lines.append(f":small[**{preset.title}**, {preset.about}: {names}{time}.]")
     st.markdown("  \n".join(lines))
 
@@ -159,6 +159,12 @@ def roughly(seconds: float) -> str:
     return f"{float(f'{seconds:.1g}'):g} s" if seconds < 60 else f"{float(f'{seconds / 60:.1g}'):g} min"
 
 
+def _about(seconds: float) -> str:
+    """A rough duration within a sentence: "about 0.5 s", or "less than 0.1 s"."""
+    words = roughly(seconds)
+    return words.replace("<", "less than") if words.startswith("<") else f"about {words}"
+
+
 def _draw_reasons(reasons: Mapping[str, str]) -> None:
     """The methods that this network cannot run, and why. reasons: sentences by the methods' titles."""
     if reasons:
@@ -170,8 +176,8 @@ def grouped(reasons: Mapping[str, str]) -> list[str]:
     """One line of Markdown for each reason, with the methods that share it. reasons: sentences by the methods' titles."""
     titles: dict[str, list[str]] = {}
     for title, reason in reasons.items():
-        titles.setdefault(reason.removeprefix(f"{title} needs "), []).append(title)
-    return [f"**{in_markdown(', '.join(sharing))}**: {in_markdown(reason if reason[:1].isupper() else f'needs {reason}')}"
+        titles.setdefault(reason.removeprefix(f"{title} ") if reason.startswith(f"{title} needs ") else reason, []).append(title)
+    return [f"**{in_markdown(', '.join(sharing))}**: {in_markdown(reason)}"
             for reason, sharing in titles.items()]
 
 

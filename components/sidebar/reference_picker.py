@@ -34,7 +34,8 @@ def pick(network: ex.Classifier, chosen_entries: Sequence[str]) -> ReferenceSet 
     st.session_state[USUAL] = usual
     chosen = st.selectbox(
         "Reference images", [usual, UPLOADED, *([FOLDER] if own_folder() else [])], key="reference", bind="query-params",
-        help="MIP-IN, IBA and InputIBA are fitted on images like those the network was trained on, a few hundred of them. The "
+        help="MIP-IN, IBA, InputIBA and the Pattern methods are fitted on images like those the network was trained on, a few "
+             "hundred of them; DeepSHAP and GradientSHAP compare with them. The "
              "networks of scenes and digits draw theirs, and EfficientNet-Lite0 brings statistics of photographs. For others copies "
              "of the explained picture (crops, flips, colours, noise) are the last resort. EXPLORER_REFERENCE names a folder of "
              "pictures that is offered here. Pictures stay in memory; the statistics fitted on them are kept with the maps.")

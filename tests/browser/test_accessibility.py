@@ -54,6 +54,29 @@ def test_every_page_can_be_read_and_passes_axe(visit, name):
     assert grounds[0] != grounds[1], "the page follows the theme"
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_caption_in_a_popover_can_be_read(visit, theme):
+    page = opened(visit, "compare", theme).page
+    page.get_by_role("button", name="Use another network").click()
+    page.locator("[data-testid=stPopoverBody]").wait_for()
+    page.evaluate("""() => { const caption = document.querySelector('.stApp [data-testid=stCaptionContainer]').cloneNode(true);
+        caption.querySelector('p').textContent = 'A caption in a popover';
+        document.querySelector('[data-testid=stPopoverBody]').prepend(caption); }""")  # none of the app's popovers has a caption now
+    (caption,) = [each for each in page.evaluate(TEXTS) if each["text"] == "A caption in a popover"]
+    assert caption["ratio"] >= LEAST_CONTRAST
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_no_equation_and_no_table_is_wider_than_its_card(visit, width):
+    page = opened(visit, "methods", "light", width).page
+    page.wait_for_selector("[class*=st-key-card-] .katex-display")
+    wide = page.evaluate("""() => [...document.querySelectorAll("[class*=st-key-card-] :is(.katex-display, .parameters)")]
+        .filter(each => each.scrollWidth > each.clientWidth + 2 || each.clientWidth > each.parentElement.clientWidth + 2)
+        .map(each => each.textContent)""")
+    assert not wide
+    assert page.locator(".katex-error").count() == 0
+
+
 def test_faint_and_small_text_would_be_found(visit):
     page = opened(visit, "methods", "light").page
     page.evaluate("""() => { const heading = document.querySelector('.st-key-heading h1');

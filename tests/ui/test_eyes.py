@@ -10,7 +10,7 @@ from PIL import Image
 from support import page
 
 import explainers as ex
-from components.drawing import curves, heatmaps, theme
+from components.drawing import curves, downloads, heatmaps, publication, theme
 from components.drawing.colour import Display, prepare
 
 GRADIENTS = ["Gradient", "Gradient x Input"]
@@ -86,6 +86,28 @@ def test_long_titles_are_short_in_the_figure_and_none_is_longer_than_its_panel(o
     assert max(len(title) for title in titles) <= heatmaps.LONGEST_TITLE + len("<b></b>")
     app = open_app(query={"methods": ["Input Information Bottleneck (InputIBA)", "Gradient"]})
     assert "InputIBA" in page.chart_text(app, "heatmaps") and "Input Information" not in page.chart_text(app, "heatmaps")
+
+
+def test_only_the_row_of_a_map_with_a_long_warning_has_room_for_it(open_app):
+    def tops(*panels: heatmaps.Panel) -> list[float]:
+        """The top of each of the figure's panels, in nominal pixels from above."""
+        layout = heatmaps.figure(Image.new("RGB", (32, 32)), panels, Display())["layout"]
+        return [(1 - layout[f"yaxis{place or ''}"]["domain"][1]) * layout["height"] for place in (0, *range(2, len(panels) + 1))]
+
+    plain, warned = heatmaps.Panel("A"), heatmaps.Panel("A", warnings=("some words " * 40,))
+    usual = tops(*[plain] * 12)
+    assert tops(*[plain] * 11, warned) == pytest.approx(usual), "the warning is in the last of three rows"
+    later = tops(warned, *[plain] * 11)
+    assert later[:4] == pytest.approx(usual[:4]) and later[4] > usual[4] + 100
+    assert later[8] - later[4] == pytest.approx(usual[8] - usual[4])
+
+
+def test_the_titles_of_the_downloaded_figure_are_those_of_the_page(open_app, monkeypatch):
+    titles: list[list[str]] = []
+    monkeypatch.setattr(publication, "figure", lambda seen, names, *rest: titles.append(names))
+    monkeypatch.setattr(downloads, "buttons", lambda files, name: files[0][3]())  # as if the first button were clicked
+    page.run_all(open_app(query={"methods": ["Gradient", "GradientSHAP (expected gradients)"], "gradient_shap.samples": "2"}))
+    assert titles[-1] == ["Gradient", "GradientSHAP"]
 
 
 def test_a_method_keeps_its_style_whatever_stands_beside_it(open_app):

@@ -149,6 +149,7 @@ def test_a_network_that_runs_everything_has_no_line_about_it(open_app, monkeypat
 def test_methods_of_one_reason_share_a_line():
     assert grouped({"A": "A needs wings, and it has none.", "B": "B needs wings, and it has none.", "C": "It needs feathers."}) == [
         "**A, B**: needs wings, and it has none.", "**C**: It needs feathers."]
+    assert grouped({"A": "A needs ReLU activations."}) == ["**A**: needs ReLU activations."], "also before a capital"
 
 
 def test_the_times_are_those_of_the_declared_passes(monkeypatch):

@@ -9,6 +9,7 @@ from support import page
 from support.page import section, table, terms
 
 import explainers as ex
+from components.compute.naming import in_sentence
 from components.compute.parameter_widgets import in_words
 from explainers import requirements
 
@@ -38,8 +39,8 @@ def test_every_method_and_metric_has_a_card(app):
     assert cards(app) == {*METHODS, *METRICS}
     for key, member in {**METHODS, **METRICS}.items():
         text, facts = section(app, f"card-{key}"), terms(app, f"card-{key}")
-        assert f"**{member.title}**" in text and member.equation in " ".join(node.value for node in page.nodes(app, f"card-{key}")
-                                                                           if node.type == "latex")
+        equation = next(node.value for node in page.nodes(app, f"card-{key}") if node.type == "latex")
+        assert f"**{member.title}**" in text and member.equation.replace(r"\qquad", r"\\") in equation
         assert facts["Limits"] == member.limits and facts["Citation"] == str(member.citation)
         assert facts["Version"] == str(member.version)
 
@@ -60,7 +61,7 @@ def test_a_card_says_what_a_contrast_is_and_what_stands_beside_the_map(app, key)
     assert ("Contrast" in facts) != method.is_control
     assert method.is_control or facts["Contrast"].startswith("linear") == method.linear
     assert ("Shows" in facts) == bool(method.auxiliary_outputs)
-    assert all(output.title.lower() in facts["Shows"] for output in method.auxiliary_outputs)
+    assert all(in_sentence(output.title) in facts["Shows"] for output in method.auxiliary_outputs)
 
 
 @pytest.mark.parametrize("key", METRICS)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support import page
 from support.page import choose, errors, has, maps, run_all, value, words
 
+import explainers as ex
+from components.compare.maps import fitted_on
+from components.compute.method_row import MethodMap
+from components.compute.task import Ready
 from components.state import engine as state_engine
+from explainers.methods.reference_pictures import NOT_HERE
 
 QUERY = {"methods": ["MIP-IN"], "network": "Digits: MLP-M of MIP-IN", "mip_in.images": "40"}
 
@@ -74,3 +81,15 @@ def test_for_other_networks_copies_are_the_last_resort_and_marked(open_app, monk
     app = open_app(query=QUERY)
     assert value(app, "reference") == "Copies of the picture"
     assert "fitted on copies of this image" in words(run_all(app))
+
+
+def test_a_map_for_which_the_sets_pictures_are_missing_is_not_said_to_be_fitted_on_them():
+    network = ex.load_model("efficientnet_lite0")  # it brings statistics of photographs, and not the photographs
+    question = ex.ask(network, torch.zeros(1, 3, *network.input_size), "gradient_shap", target=3)
+
+    def lines(*flags: str) -> tuple[str, ...]:
+        map_there = Ready(SimpleNamespace(flags=flags, params=question.params))
+        return fitted_on(MethodMap(question.method, question.params, question, map_there))
+
+    assert lines() == (f"fitted on {question.reference_set.title}",)
+    assert lines(NOT_HERE) == ()
