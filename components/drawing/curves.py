@@ -83,7 +83,7 @@ def numbered_style(place: int) -> Style:
 def _copy_style(place: int, copy: int) -> Style:
     """Of the copies of the method at this place, numbered from 2 to 6: each has another colour, and a dash with a mark that no method
     has. Of up to 48 methods no two copies up to number 4 share a style; copies 5 and 6 have that of another method's copy 2 or 3."""
-    turns = len(MARKS) * (copy - 2) + place // len(PALETTE) + (3 if copy > 4 else 0)  # 3: another dash and mark than its own copy 2 or 3
+    turns = len(MARKS) * (copy - 2) + place // len(PALETTE) + (3 if copy > 4 else 0)  # 3: not that of its own copy 2 or 3
     dash, mark = SPARE[turns % len(SPARE)]
     return Style(PALETTE[(place + copy - 1) % len(PALETTE)], dash, mark)
 
