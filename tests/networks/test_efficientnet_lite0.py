@@ -59,9 +59,9 @@ def test_pixels_are_scaled_as_in_tensorflow(network):
     assert low < 97 and high > 203
 
 
-def test_every_method_can_explain_it(network):
+def test_every_method_but_those_on_attention_can_explain_it(network):
     assert network.untraceable == "" and network.graph.nonlinear_layers() == ()
-    assert {key: method.lacks(network) for key, method in ex.methods().items() if method.lacks(network)} == {}
+    assert {method.family for method in ex.methods().values() if method.lacks(network)} == {"attention"}
     assert network.training_data == "photographs" and len(network.categories) == 1000
 
 
