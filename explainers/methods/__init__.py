@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from dataclasses import replace
 from functools import cache
+from types import ModuleType
 
 from explainers.contract import Method
 from explainers.errors import ExplainerError
@@ -19,18 +20,17 @@ FAMILIES = ("gradient", "activation", "attention", "perturbation", "optimisation
 
 def methods() -> dict[str, Method]:
     """All methods by key, ordered by family and then by title."""
-    return dict(_declared())
+    by_key: dict[str, Method] = {}
+    for name, module in _modules().items():
+        declared = getattr(module, "METHODS", None) or {name: getattr(module, "METHOD", None)}
+        by_key.update({key: replace(method, key=key) for key, method in declared.items() if method})
+    return dict(sorted(by_key.items(), key=lambda item: (FAMILIES.index(item[1].family), item[1].title.lower())))
 
 
 @cache
-def _declared() -> dict[str, Method]:
-    """What the files of this folder declare; they are read once."""
-    by_key: dict[str, Method] = {}
-    for entry in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{entry.name}")
-        declared = getattr(module, "METHODS", None) or {entry.name: getattr(module, "METHOD", None)}
-        by_key.update({key: replace(method, key=key) for key, method in declared.items() if method})
-    return dict(sorted(by_key.items(), key=lambda item: (FAMILIES.index(item[1].family), item[1].title.lower())))
+def _modules() -> dict[str, ModuleType]:
+    """The files and folders beside this file by name; the folder is read once, because that takes longer than all else here."""
+    return {entry.name: importlib.import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__)}
 
 
 def method(key: str) -> Method:

@@ -44,9 +44,9 @@ def against(own: InsertionDeletion, settings: Params = RISE, **controls: tuple[f
 
 
 def test_a_map_that_beats_every_control_is_told_against_the_best_of_them():
-    finding = against(curves(0.45, 0.1), random=(0.31, 0.2), center=(0.4, 0.3), sobel=(0.2, 0.3))
+    finding = against(curves(0.45, 0.1), **{**dict.fromkeys(CONTROLS, (0.2, 0.3)), "random": (0.31, 0.2), "center": (0.4, 0.3)})
     assert finding == evidence.Finding("beats the controls: insertion 0.45 against 0.40 of Centre, by the RISE protocol")
-    assert against(curves(0.45, 0.1), random=(0.31, 0.2)).words.startswith("beats 1 of 3 controls: ")
+    assert against(curves(0.45, 0.1), random=(0.31, 0.2)).words.startswith(f"beats 1 of {len(CONTROLS)} controls: ")
 
 
 @pytest.mark.parametrize(("own", "words"), [
@@ -68,7 +68,7 @@ def test_the_protocol_and_what_of_it_was_chosen_otherwise_are_said():
 
 
 @pytest.mark.parametrize(("own", "words", "warned"), [
-    ((0.45, 0.1), "beats 1 of 3 controls: insertion 0.45 against 0.40", False),
+    ((0.45, 0.1), f"beats 1 of {len(CONTROLS)} controls: insertion 0.45 against 0.40", False),
     ((0.43, 0.1), "too close to tell from the control Random by insertion: 0.43 against 0.40", False),
     ((0.38, 0.1), "too close to tell from the control Random by insertion: 0.38 against 0.40", False),
     ((0.50, 0.21), "too close to tell from the control Random by deletion: 0.21 against 0.20", False),

@@ -18,6 +18,7 @@ from components.state.engine import network
 from explainers.methods import gradients
 from explainers.metrics import sanity_checks as metric
 
+MAPS = 1 + sum(method.is_control for method in ex.methods().values())  # of PAGE
 PAGE = {"network": "Digits: MLP-M of MIP-IN", "methods": ["Gradient"], "controls": "true"}
 RUN = "run-sanity"
 
@@ -44,7 +45,7 @@ def verdicts(app) -> str:
 def test_a_row_a_method_and_a_map_a_stage(open_app, at_once):
     app = open_app("sanity_checks", PAGE)
     text = strip(app)
-    assert len(page.pictures(app, "filmstrip")) == 4 * (3 + 1) and all(title in text for title in ("Gradient", "Edges (Sobel)"))
+    assert len(page.pictures(app, "filmstrip")) == MAPS * (3 + 1) and all(title in text for title in ("Gradient", "Edges (Sobel)"))
     assert "Trained weights" in text and "Last layer" in text and "+ Dense layer" in text and not errors(app)
 
 
@@ -88,7 +89,7 @@ def test_another_seed_draws_other_weights(open_app, at_once):
 
 def test_what_costs_waits_for_its_button(open_app, never_at_once):
     app = open_app("sanity_checks", {**PAGE, "draw_seed": "77"})
-    assert page.widget(app, RUN).label.startswith("Re-initialise weights, 12 maps on 3 networks, about") and not verdicts(app)
+    assert page.widget(app, RUN).label.startswith(f"Re-initialise weights, {3 * MAPS} maps on 3 networks, about") and not verdicts(app)
     app = click(app, RUN)
     assert not app.exception and "Gradient" in verdicts(app) and not has(app, RUN)
 
@@ -100,11 +101,11 @@ def test_the_original_maps_are_part_of_the_estimate_once(open_app, engine, never
 
 def test_cheap_stages_run_by_themselves_and_the_others_wait(open_app, monkeypatch):
     """The budget is spent stage by stage, so all methods can be compared at the first stages at once."""
-    monkeypatch.setattr(asked, "may_run", lambda place, *_: place != "sanity" or next(turns) < 5)
+    monkeypatch.setattr(asked, "may_run", lambda place, *_: place != "sanity" or next(turns) <= MAPS)
     turns = iter(range(1000))
     app = open_app("sanity_checks", {**PAGE, "draw_seed": "81"})
-    assert len(page.pictures(app, "filmstrip")) == 4 + 5 and not verdicts(app)
-    assert page.widget(app, RUN).label.startswith("Re-initialise weights, 7 maps on 2 networks")
+    assert len(page.pictures(app, "filmstrip")) == MAPS + MAPS + 1 and not verdicts(app)
+    assert page.widget(app, RUN).label.startswith(f"Re-initialise weights, {2 * MAPS - 1} maps on 2 networks")
 
 
 def test_a_stopped_run_keeps_what_is_finished(open_app, never_at_once, monkeypatch):
@@ -163,7 +164,7 @@ def test_a_map_that_cannot_be_made_ends_its_row(open_app, never_at_once, monkeyp
 
 def test_the_last_layer_alone_is_a_table(open_app, at_once):
     app = open_app("sanity_checks", {**PAGE, "randomise": "Last layer only", "drawn": "Normal"})
-    assert len(page.table(app, "similarities")) == 1 + 4 and len(page.pictures(app, "filmstrip")) == 4 * 2
+    assert len(page.table(app, "similarities")) == 1 + MAPS and len(page.pictures(app, "filmstrip")) == MAPS * 2
     assert not has(app, "weight-curves")
 
 
@@ -200,7 +201,7 @@ def test_the_downloads_say_everything(open_app, at_once, monkeypatch):
     app = open_app("sanity_checks", PAGE)
     assert all(has(app, f"download-{kind}") for kind in ("png", "csv", "json"))
     lines = list(csv.DictReader(StringIO(files["csv"].decode())))
-    assert len(lines) == 4 * 3 and {line["stage"] for line in lines} == {"Last layer (7)", "Dense layer (4)", "Dense layer (1)"}
+    assert len(lines) == MAPS * 3 and {line["stage"] for line in lines} == {"Last layer (7)", "Dense layer (4)", "Dense layer (1)"}
     assert all(float(line["ssim"]) == pytest.approx(1) for line in lines if line["method"] == "sobel")
     facts = json.loads(files["json"])
     assert facts["weights"]["randomised"] == "cascading" and len(facts["weights"]["stages"][2]["parameters"]) == 6
