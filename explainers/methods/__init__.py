@@ -10,7 +10,6 @@ import importlib
 import pkgutil
 from dataclasses import replace
 from functools import cache
-from types import ModuleType
 
 from explainers.contract import Method
 from explainers.errors import ExplainerError
@@ -20,22 +19,23 @@ FAMILIES = ("gradient", "activation", "attention", "perturbation", "optimisation
 
 def methods() -> dict[str, Method]:
     """All methods by key, ordered by family and then by title."""
-    by_key: dict[str, Method] = {}
-    for name, module in _modules().items():
-        declared = getattr(module, "METHODS", None) or {name: getattr(module, "METHOD", None)}
-        by_key.update({key: replace(method, key=key) for key, method in declared.items() if method})
-    return dict(sorted(by_key.items(), key=lambda item: (FAMILIES.index(item[1].family), item[1].title.lower())))
+    return dict(declared())
 
 
 @cache
-def _modules() -> dict[str, ModuleType]:
-    """The files and folders beside this file by name; the folder is read once, because that takes longer than all else here."""
-    return {entry.name: importlib.import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__)}
+def declared() -> dict[str, Method]:
+    """What ``methods`` copies: the folder is read once, because pages ask for the methods many times in each run."""
+    by_key: dict[str, Method] = {}
+    for entry in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{entry.name}")
+        in_file = getattr(module, "METHODS", None) or {entry.name: getattr(module, "METHOD", None)}
+        by_key.update({key: replace(method, key=key) for key, method in in_file.items() if method})
+    return dict(sorted(by_key.items(), key=lambda item: (FAMILIES.index(item[1].family), item[1].title.lower())))
 
 
 def method(key: str) -> Method:
     """The method with this key. Raises ExplainerError where there is none."""
-    known = methods()
+    known = declared()
     if key not in known:
         raise ExplainerError(f"There is no method {key!r}; there are {', '.join(known)}.")
     return known[key]

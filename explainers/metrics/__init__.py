@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import replace
+from functools import cache
 
 from explainers.contract import Metric
 from explainers.errors import ExplainerError
@@ -15,17 +16,23 @@ from explainers.errors import ExplainerError
 
 def metrics() -> dict[str, Metric]:
     """All metrics by key, ordered by title."""
-    declarations: dict[str, Metric] = {}
+    return dict(declared())
+
+
+@cache
+def declared() -> dict[str, Metric]:
+    """What ``metrics`` copies: the folder is read once."""
+    by_key: dict[str, Metric] = {}
     for entry in pkgutil.iter_modules(__path__):
-        declared = getattr(importlib.import_module(f"{__name__}.{entry.name}"), "METRIC", None)
-        if declared:
-            declarations[entry.name] = replace(declared, key=entry.name)
-    return dict(sorted(declarations.items(), key=lambda item: item[1].title))
+        in_file = getattr(importlib.import_module(f"{__name__}.{entry.name}"), "METRIC", None)
+        if in_file:
+            by_key[entry.name] = replace(in_file, key=entry.name)
+    return dict(sorted(by_key.items(), key=lambda item: item[1].title))
 
 
 def metric(key: str) -> Metric:
     """The metric with this key. Raises ExplainerError for an unknown one."""
-    declared = metrics()
-    if key not in declared:
-        raise ExplainerError(f"There is no metric {key!r}; there are {', '.join(declared)}.")
-    return declared[key]
+    known = declared()
+    if key not in known:
+        raise ExplainerError(f"There is no metric {key!r}; there are {', '.join(known)}.")
+    return known[key]

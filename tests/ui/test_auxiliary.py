@@ -17,7 +17,7 @@ import explainers as ex
 from components.compare import parts_bars, tiles
 from components.drawing.colour import Display
 from explainers.contract import AuxiliaryOutput, RawMap
-from explainers.methods import gradients
+from explainers.methods import declared
 
 SECTIONS = {
     "Attribution mask": ("attribution_mask", {"attribution_mask.iterations": "4"}, ["The image", "Masked input 4", "probability"]),
@@ -187,8 +187,8 @@ def test_all_new_kinds_stand_on_the_page(open_app, monkeypatch, extras):
     def attribute(network, x, *_):
         return RawMap(torch.ones_like(x[0]), extras)
 
-    plain = gradients.METHODS["gradient"]
-    monkeypatch.setitem(gradients.METHODS, "gradient", replace(plain, attribute=attribute, auxiliary_outputs=NEW, version=999))
+    plain = declared()["gradient"]
+    monkeypatch.setitem(declared(), "gradient", replace(plain, attribute=attribute, auxiliary_outputs=NEW, version=999))
     app = unfold(run_all(open_app(query={"methods": ["Gradient"]})), "extras.gradient")
     assert not app.exception and not errors(app)
     text = section(app, "extras.gradient")

@@ -17,7 +17,7 @@ from components.class_sensitivity import class_exports, class_maps, class_set
 from components.compute import asked
 from components.state.engine import network
 from explainers.data.reference import neighbourhood, procedural
-from explainers.methods import gradients
+from explainers.methods import declared
 from explainers.metrics import class_sensitivity
 
 CHEAP = ["Gradient", "Grad-CAM"]
@@ -130,7 +130,7 @@ def test_a_map_that_fails_ends_its_row_and_is_not_tried_again(open_app, monkeypa
         tried.append(given)
         raise ex.ExplainerError("It broke here.")
 
-    monkeypatch.setitem(gradients.METHODS, "gradient", replace(gradients.METHODS["gradient"], attribute=broken))
+    monkeypatch.setitem(declared(), "gradient", replace(declared()["gradient"], attribute=broken))
     app = opened(open_app, seed=77)
     assert not app.exception and "It broke here." in rows(app)["gradient"] and "ollows the class" in rows(app)["grad_cam"]
     assert "Gradient: It broke here." in page.captions(app, "class-set")

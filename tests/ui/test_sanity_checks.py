@@ -15,7 +15,7 @@ import explainers as ex
 from components.compute import asked
 from components.sanity_checks import report, step_rows
 from components.state.engine import network
-from explainers.methods import gradients
+from explainers.methods import declared
 from explainers.metrics import sanity_checks as metric
 
 MAPS = 1 + sum(method.is_control for method in ex.methods().values())  # of PAGE
@@ -127,16 +127,16 @@ def test_a_method_that_fits_says_so_and_never_runs_by_itself(open_app, at_once):
 @pytest.mark.parametrize("everywhere", [True, False])
 def test_a_method_that_fails_leaves_the_others_alone(open_app, at_once, monkeypatch, everywhere):
     intact = ex.load_model("digits_mlp").fingerprint
-    declared = gradients.METHODS["gradient"]
+    gradient = declared()["gradient"]
     tried = []
 
     def broken(network, *given):
         tried.append(network)
         if everywhere or network.fingerprint != intact:
             raise ex.ExplainerError("It broke here.")
-        return declared.attribute(network, *given)
+        return gradient.attribute(network, *given)
 
-    monkeypatch.setitem(gradients.METHODS, "gradient", replace(declared, attribute=broken))
+    monkeypatch.setitem(declared(), "gradient", replace(gradient, attribute=broken))
     app = open_app("sanity_checks", {**PAGE, "draw_seed": "79", "seed": "79"})
     assert not app.exception and "Edges (Sobel)" in verdicts(app)
     if everywhere:
@@ -153,7 +153,7 @@ def test_a_map_that_cannot_be_made_ends_its_row(open_app, never_at_once, monkeyp
     def broken(*given):
         raise ex.ExplainerError("It broke here.")
 
-    monkeypatch.setitem(gradients.METHODS, "gradient", replace(gradients.METHODS["gradient"], attribute=broken))
+    monkeypatch.setitem(declared(), "gradient", replace(declared()["gradient"], attribute=broken))
     app = open_app("sanity_checks", {"network": PAGE["network"], "methods": ["Gradient", "Grad-CAM", "Guided Backpropagation"],
                                      "draw_seed": "80", "seed": "80"})
     app = click(app, RUN)
