@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from support.networks import classifier
+from support.networks import LinearProbability, SeesPatch, classifier
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,26 +16,6 @@ from explainers.context import Context
 from explainers.methods.i_gos import ARMIJO, STEPS, BlendedImage, Params, Penalty, Point, line_search, rescued, step_flags
 from explainers.resampling import enlarge
 from explainers.target import Target
-
-
-class LinearProbability(nn.Module):
-    """Class 0's softmax probability is exactly 1/2 + <w, x>."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(8)) * 0.002)
-
-    def forward(self, x):
-        q = (0.5 + (x * self.weight).sum((1, 2, 3))).clamp(1e-4, 1 - 1e-4)
-        return torch.stack((q.log(), (1 - q).log()), 1)
-
-
-class SeesPatch(nn.Module):
-    """Class 0 is likely when rows 16 to 23, columns 8 to 15 are bright."""
-
-    def forward(self, x):
-        seen = x[:, :, 16:24, 8:16].mean((1, 2, 3))
-        return torch.stack((4 * seen - 2, torch.zeros_like(seen)), 1)
 
 
 class SeesNothing(nn.Module):

@@ -12,16 +12,6 @@ pytestmark = pytest.mark.shared
 DOG = 243
 
 
-@pytest.fixture(scope="module")
-def squeezenet(shared_data):
-    return ex.load_model("squeezenet1_0", weights=shared_data / "weights" / "squeezenet1_0-imagenet.safetensors", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def dog_and_cat(squeezenet, shared_data):
-    return squeezenet.preprocess(ex.load_image(shared_data / "imagenet" / "dog_and_cat.png"))
-
-
 def upper_half(attribution) -> float:
     """The fraction of the map's highest tenth in the upper half, where the dog's head is."""
     heat = torch.from_numpy(attribution.heatmap())

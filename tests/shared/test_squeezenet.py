@@ -18,21 +18,6 @@ def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.corrcoef(ranks)[0, 1])
 
 
-@pytest.fixture(scope="module")
-def weights(shared_data):
-    return shared_data / "weights" / "squeezenet1_0-imagenet.safetensors"
-
-
-@pytest.fixture(scope="module")
-def squeezenet(weights):
-    return ex.load_model("squeezenet1_0", weights=weights, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def dog_and_cat(squeezenet, shared_data):
-    return squeezenet.preprocess(ex.load_image(shared_data / "imagenet" / "dog_and_cat.png"))
-
-
 @pytest.mark.parametrize("target", [243, 282])
 def test_maps_equal_captums(squeezenet, weights, dog_and_cat, target):
     module = build("squeezenet1_0")

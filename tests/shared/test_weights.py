@@ -12,11 +12,6 @@ from explainers.networks.stages import stages
 pytestmark = pytest.mark.shared
 
 
-@pytest.fixture(scope="module")
-def squeezenet(shared_data):
-    return ex.load_model("squeezenet1_0", weights=shared_data / "weights" / "squeezenet1_0-imagenet.safetensors", device="cpu")
-
-
 def test_guided_backpropagation_keeps_its_map_without_the_last_layer_and_the_gradient_loses_it(squeezenet, shared_data):
     x = squeezenet.preprocess(ex.load_image(shared_data / "imagenet" / "dog_and_cat.png"))
     before = {name: tensor.clone() for name, tensor in squeezenet.module.state_dict().items()}
