@@ -29,15 +29,15 @@ def test_the_gradient_of_random_weights_is_the_gradient_of_the_re_initialised_ne
 
 def test_it_does_not_depend_on_what_the_network_has_learned(image):
     """Two networks with one architecture and different weights, norms and biases have the same map."""
-    one = classifier(residual_module())
+    trained = classifier(residual_module())
     other = classifier(seeded(residual_module, 8))
     with torch.no_grad():
         for parameter in other.module.parameters():
             parameter.mul_(1.7)
-    maps = [ex.explain(network, image, "random_weights_gradient", target=1).native for network in (one, other)]
-    assert torch.equal(*maps) and not torch.equal(one.gradient(image, 1), other.gradient(image, 1))
-    assert not torch.equal(maps[0], ex.explain(one, image, "random_weights_gradient", target=1, seed=1).native)
-    assert not torch.equal(maps[0], ex.explain(one, image, "random_weights_gradient", target=2).native)
+    maps = [ex.explain(network, image, "random_weights_gradient", target=1).native for network in (trained, other)]
+    assert torch.equal(*maps) and not torch.equal(trained.gradient(image, 1), other.gradient(image, 1))
+    assert not torch.equal(maps[0], ex.explain(trained, image, "random_weights_gradient", target=1, seed=1).native)
+    assert not torch.equal(maps[0], ex.explain(trained, image, "random_weights_gradient", target=2).native)
 
 
 def test_all_weights_are_drawn_anew(toy):

@@ -77,10 +77,11 @@ def test_lime_of_a_linear_network_is_what_each_piece_adds(linear, image):
     labels = labels_of(linear, image, "grid", 16)
     weights = linear.module.get_parameter("1.weight")[1].view(3, 32, 32)
     expected = piece_sums((weights * (image - segment_means(image, labels))[0]).sum(0), labels)
-    found = ex.explain(linear, image, "lime", target=1, samples=400, segmentation="grid", segments=16, output="logit", alpha=0.01)
-    assert relative_error(segment_values(found, labels), expected) < 1e-3 and found.extras["r_squared"] > 1 - 1e-5
+    attribution = ex.explain(linear, image, "lime", target=1, samples=400, segmentation="grid", segments=16,
+                             output="logit", alpha=0.01)
+    assert relative_error(segment_values(attribution, labels), expected) < 1e-3 and attribution.extras["r_squared"] > 1 - 1e-5
     ridged = ex.explain(linear, image, "lime", target=1, samples=400, segmentation="grid", segments=16, output="logit", alpha=1000)
-    assert ridged.native.abs().max() < found.native.abs().max() / 2
+    assert ridged.native.abs().max() < attribution.native.abs().max() / 2
 
 
 def test_copies_hide_half_of_the_pieces_and_the_first_hides_none():
@@ -134,9 +135,9 @@ def test_with_all_coalitions_the_values_are_those_of_the_definition(scene, monke
     network, x, label = scene
     labels = labels_of(network, x, "quickshift", 8)
     with counted_walks(monkeypatch) as meter:
-        found = ex.explain(network, x, "kernel_shap", target=label, samples=400, segments=8)
-    assert meter.passes.forward == found.passes.forward == 256 and found.extras["exact"] == "exact"
-    assert relative_error(segment_values(found, labels).double(), exact_values(network, x, label, labels)) < 1e-4
+        attribution = ex.explain(network, x, "kernel_shap", target=label, samples=400, segments=8)
+    assert meter.passes.forward == attribution.passes.forward == 256 and attribution.extras["exact"] == "exact"
+    assert relative_error(segment_values(attribution, labels).double(), exact_values(network, x, label, labels)) < 1e-4
 
 
 def test_exact_values_equal_captums(toy, image):
@@ -175,26 +176,27 @@ def test_a_sampled_regression_equals_captums_with_the_same_coalitions(scene):
 def test_the_values_sum_to_the_change_of_the_output(scene, sampling, samples):
     network, x, label = scene
     for output in ("logit", "softmax"):
-        found = ex.explain(network, x, "kernel_shap", target=label, samples=samples, sampling=sampling, output=output, per_pixel=True)
+        attribution = ex.explain(network, x, "kernel_shap", target=label, samples=samples, sampling=sampling,
+                                 output=output, per_pixel=True)
         whole, hidden = (surrogate.scores(network.logits(image), Target.of(label), output) for image in (x, torch.zeros_like(x)))
-        assert float(found.native.sum()) == pytest.approx(float(whole - hidden), rel=1e-4)
-        assert found.extras["hidden"] == pytest.approx(float(hidden), rel=1e-4) and found.passes.forward == samples
+        assert float(attribution.native.sum()) == pytest.approx(float(whole - hidden), rel=1e-4)
+        assert attribution.extras["hidden"] == pytest.approx(float(hidden), rel=1e-4) and attribution.passes.forward == samples
 
 
 @pytest.mark.parametrize("sampling", ["paired", "independent"])
 def test_a_linear_network_needs_hardly_more_samples_than_pieces(linear, image, sampling):
     labels = labels_of(linear, image, "grid", 16)
     weights = linear.module.get_parameter("1.weight")[1].view(3, 32, 32)
-    found = ex.explain(linear, image, "kernel_shap", target=1, samples=60, segmentation="grid", segments=16, sampling=sampling)
-    assert relative_error(segment_values(found, labels), piece_sums((weights * image[0]).sum(0), labels)) < 1e-4
+    attribution = ex.explain(linear, image, "kernel_shap", target=1, samples=60, segmentation="grid", segments=16, sampling=sampling)
+    assert relative_error(segment_values(attribution, labels), piece_sums((weights * image[0]).sum(0), labels)) < 1e-4
 
 
 def test_two_pieces_that_count_only_together_get_a_half_each_and_the_others_nothing():
     network = classifier(SeesBoth(), classes=2)
-    found = ex.explain(network, torch.ones(1, 3, 32, 32), "kernel_shap", target=0, samples=600, segmentation="grid", segments=16)
+    attribution = ex.explain(network, torch.ones(1, 3, 32, 32), "kernel_shap", target=0, samples=600, segmentation="grid", segments=16)
     expected = torch.zeros(32, 32)
     expected[:8, :8] = expected[24:, 24:] = 3
-    assert (found.native[0] - expected).abs().max() < 0.25  # an estimate from 600 of 65536 coalitions
+    assert (attribution.native[0] - expected).abs().max() < 0.25  # an estimate from 600 of 65536 coalitions
     few = ex.explain(network, torch.ones(1, 3, 32, 32), "kernel_shap", target=0, samples=512, segmentation="grid", segments=9)
     assert few.extras["exact"] == "exact" and few.native[0, 0, 0] == pytest.approx(float(few.native[0, -1, -1]), rel=1e-4)
 
@@ -207,7 +209,7 @@ def test_pairs_and_whole_sizes_lower_the_error(scene):
 
     def error(sampling):
         maps = [ex.explain(network, x, "kernel_shap", samples=80, sampling=sampling, seed=seed, **squares) for seed in range(8)]
-        errors = torch.stack([(found.native - exact.native).square().mean() for found in maps])
+        errors = torch.stack([(attribution.native - exact.native).square().mean() for attribution in maps])
         return float(errors.mean().sqrt() / exact.native.abs().max())
 
     independent, paired = error("independent"), error("paired")
@@ -260,14 +262,14 @@ def test_one_set_of_passes_serves_every_class(key, toy, image, monkeypatch):
 
 @pytest.mark.parametrize("key", ["lime", "kernel_shap"])
 def test_the_planted_object_gets_the_largest_value(key):
-    network, found = ex.load_model("scenes_vgg", device="cpu"), 0
+    network, touched = ex.load_model("scenes_vgg", device="cpu"), 0
     for seed in range(60, 66):
         scene = scenes.draw(seed)
         x = network.preprocessing.normalise(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255)
         heat = ex.explain(network, x, key, target=scene.labels[0], samples=150).heatmap()
-        found += bool((scene.masks[0] & (heat == heat.max())).any())
-    print(f"{key}: the largest value touches the object in {found} of 6 scenes")
-    assert found >= 5
+        touched += bool((scene.masks[0] & (heat == heat.max())).any())
+    print(f"{key}: the largest value touches the object in {touched} of 6 scenes")
+    assert touched >= 5
 
 
 @pytest.mark.parametrize("key", ["lime", "kernel_shap"])
@@ -275,26 +277,26 @@ def test_grey_digits_have_maps(key):
     network = ex.load_model("digits_cnn", device="cpu")
     images, labels = digits.draw_batch(1, seed=99)
     x = network.preprocessing.normalise(images.float() / 255)
-    found = ex.explain(network, x, key, target=int(labels[0]), samples=100)
-    assert found.native.shape == (1, 28, 28) and found.extras["count"] > 3 and found.native.std() > 0
+    attribution = ex.explain(network, x, key, target=int(labels[0]), samples=100)
+    assert attribution.native.shape == (1, 28, 28) and attribution.extras["count"] > 3 and attribution.native.std() > 0
 
 
 @pytest.mark.parametrize("key", ["lime", "kernel_shap"])
 @pytest.mark.parametrize("fill", surrogate.FILLS)
 def test_a_picture_that_cannot_be_cut_is_one_superpixel_and_no_error(key, fill, toy):
     x = torch.full((1, 3, 32, 32), 0.3)
-    found = ex.explain(toy, x, key, target=1, samples=20, fill=fill, segmentation="felzenszwalb")
-    assert found.extras["count"] == 1 and found.flags[0].startswith("the map is")
+    attribution = ex.explain(toy, x, key, target=1, samples=20, fill=fill, segmentation="felzenszwalb")
+    assert attribution.extras["count"] == 1 and attribution.flags[0].startswith("the map is")
     if key == "kernel_shap":
-        change = float(toy.logits(x)[0, 1]) - found.extras["hidden"]
-        assert found.native[0, 0, 0] == pytest.approx(change, abs=1e-5) and found.passes.forward == 2
+        change = float(toy.logits(x)[0, 1]) - attribution.extras["hidden"]
+        assert attribution.native[0, 0, 0] == pytest.approx(change, abs=1e-5) and attribution.passes.forward == 2
 
 
 def test_the_mosaic_shows_each_superpixel_in_its_mean_colour(toy, image):
-    found = ex.explain(toy, image, "lime", target=1, samples=20)
+    attribution = ex.explain(toy, image, "lime", target=1, samples=20)
     labels = labels_of(toy, image)
-    assert torch.equal(found.extras["superpixels"].long(), labels)
-    assert torch.equal(surrogate.MOSAIC.of(image, found.extras), segment_means(image, labels))
+    assert torch.equal(attribution.extras["superpixels"].long(), labels)
+    assert torch.equal(surrogate.MOSAIC.of(image, attribution.extras), segment_means(image, labels))
     cut = surrogate.cut(toy, image, lime.Params(), Context(toy))
     shown = cut.showing(torch.arange(cut.count)[None] == 0)
     assert torch.equal(shown[0, :, labels == 0], image[0, :, labels == 0])

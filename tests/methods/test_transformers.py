@@ -27,9 +27,9 @@ def vision_transformer(blocks=3) -> nn.Module:
     return network
 
 
-def relative_error(found, expected):
-    assert found.numel() == expected.numel()
-    return float((found.flatten() - expected.flatten()).abs().max() / expected.abs().max())
+def relative_error(attribution, expected):
+    assert attribution.numel() == expected.numel()
+    return float((attribution.flatten() - expected.flatten()).abs().max() / expected.abs().max())
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def test_rollout_equals_a_walk_by_hand(module, network, image):
     total = torch.eye(17)
     for probabilities in attention:
         total = (0.5 * probabilities.mean(0) + 0.5 * torch.eye(17)) @ total
-    found = ex.explain(network, image, "attention_rollout", target=1)
-    assert found.native.shape == (1, 4, 4) and relative_error(found.native, total[0, 1:].detach()) < LINE
-    assert torch.equal(found.native, ex.explain(network, image, "attention_rollout", target=2).native)
+    attribution = ex.explain(network, image, "attention_rollout", target=1)
+    assert attribution.native.shape == (1, 4, 4) and relative_error(attribution.native, total[0, 1:].detach()) < LINE
+    assert torch.equal(attribution.native, ex.explain(network, image, "attention_rollout", target=2).native)
 
 
 @pytest.mark.parametrize(("fusion", "fuse"), [("max", torch.amax), ("min", torch.amin)])
@@ -82,8 +82,8 @@ def test_other_fusions_are_brought_back_to_rows_that_sum_to_1(fusion, fuse, modu
         layer = fuse(probabilities, 0)
         total = (0.8 * layer / layer.sum(1, keepdim=True) + 0.2 * torch.eye(17)) @ total
     assert torch.allclose(total.sum(1), torch.ones(17), atol=1e-5)
-    found = ex.explain(network, image, "attention_rollout", target=1, fusion=fusion, residual=0.2)
-    assert relative_error(found.native, total[0, 1:].detach()) < LINE
+    attribution = ex.explain(network, image, "attention_rollout", target=1, fusion=fusion, residual=0.2)
+    assert relative_error(attribution.native, total[0, 1:].detach()) < LINE
 
 
 def test_uniform_attention_gives_every_patch_the_same_in_closed_form(image):
@@ -91,8 +91,8 @@ def test_uniform_attention_gives_every_patch_the_same_in_closed_form(image):
     for block in module.encoder.layers:
         nn.init.zeros_(block.self_attention.in_proj_weight[:24])  # all queries are 0, so that every token gets 1 / 17
         nn.init.zeros_(block.self_attention.in_proj_bias)
-    found = ex.explain(classifier(module), image, "attention_rollout", target=1, residual=0.3).native
-    assert torch.allclose(found, torch.full((1, 4, 4), (1 - 0.3**3) / 17), atol=1e-6)
+    attribution = ex.explain(classifier(module), image, "attention_rollout", target=1, residual=0.3).native
+    assert torch.allclose(attribution, torch.full((1, 4, 4), (1 - 0.3**3) / 17), atol=1e-6)
 
 
 def test_gradient_weighted_attention_equals_a_walk_by_hand(module, network, image):
@@ -101,8 +101,9 @@ def test_gradient_weighted_attention_equals_a_walk_by_hand(module, network, imag
     relevance = torch.eye(17)
     for gradient, probabilities in zip(gradients, attention, strict=True):
         relevance = relevance + (gradient * probabilities).clamp(min=0).mean(0).detach() @ relevance
-    found = ex.explain(network, image, "transformer_attribution", target=3)
-    assert relative_error(found.native, relevance[0, 1:]) < LINE and (found.passes.forward, found.passes.backward) == (1, 1)
+    attribution = ex.explain(network, image, "transformer_attribution", target=3)
+    assert relative_error(attribution.native, relevance[0, 1:]) < LINE and (attribution.passes.forward,
+                          attribution.passes.backward) == (1, 1)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "own"])
@@ -114,8 +115,8 @@ def test_legrad_equals_a_walk_by_hand(last, pooling, module, network, image):
         pooled = tokens.mean(0, keepdim=True) if pooling == "mean" else tokens[:1]
         gradient = torch.autograd.grad(head(module, pooled)[0, 3], probabilities, retain_graph=True)[0]
         rows.append(gradient.clamp(min=0).mean((0, 1)))
-    found = ex.explain(network, image, "legrad", target=3, last_blocks=last, pooling=pooling)
-    assert relative_error(found.native, torch.stack(rows).mean(0)[1:]) < LINE
+    attribution = ex.explain(network, image, "legrad", target=3, last_blocks=last, pooling=pooling)
+    assert relative_error(attribution.native, torch.stack(rows).mean(0)[1:]) < LINE
 
 
 def test_legrad_equals_torchcam(module, network, image):
@@ -157,8 +158,8 @@ def test_gradient_weighted_attention_of_one_block_in_closed_form(image):
     tokens = torch.cat((torch.zeros(1, 2), patches))
     attention = tokens[:, 0].softmax(0)
     expected = (attention * (tokens @ module.head.weight[2])).clamp(min=0)[1:].detach()  # dlogit / dA_0j is the value of token j
-    found = ex.explain(network, image, "transformer_attribution", target=2)
-    assert relative_error(found.native, expected) < LINE
+    attribution = ex.explain(network, image, "transformer_attribution", target=2)
+    assert relative_error(attribution.native, expected) < LINE
     rollout = ex.explain(network, image, "attention_rollout", target=2)
     assert relative_error(rollout.native, 0.5 * attention[1:].detach()) < LINE
 
@@ -166,8 +167,8 @@ def test_gradient_weighted_attention_of_one_block_in_closed_form(image):
 def test_a_distilled_network_is_read_from_both_tokens(image):
     network = architecture("DeiT (timm, distilled)")
     for key in METHODS:
-        found = ex.explain(network, image, key, target=1)
-        assert found.native.shape == (1, 8, 8) and found.native.std() > 0
+        attribution = ex.explain(network, image, key, target=1)
+        assert attribution.native.shape == (1, 8, 8) and attribution.native.std() > 0
     rollout = ex.explain(network, image, "attention_rollout", target=1, residual=0.0).native
     assert 0.9 < float(rollout.sum()) < 1  # each of both rows sums to 1, with the two tokens themselves
 
@@ -194,8 +195,8 @@ def test_grad_cam_on_tokens_equals_pytorch_grad_cam(module, network, image):
     cam(image, [ClassifierOutputTarget(3)])
     weights = cam.activations_and_grads.gradients[0].mean((2, 3), keepdim=True)
     expected = (weights * cam.activations_and_grads.activations[0]).sum(1)
-    found = ex.explain(network, image, "grad_cam", target=3, relu=False)
-    assert relative_error(found.native, expected) < LINE
+    attribution = ex.explain(network, image, "grad_cam", target=3, relu=False)
+    assert relative_error(attribution.native, expected) < LINE
 
 
 def test_grad_cam_with_channels_last_is_the_closed_form(image):
@@ -203,8 +204,8 @@ def test_grad_cam_with_channels_last_is_the_closed_form(image):
     value = network.walk(image, stop="add_1").requires_grad_(True)
     gradient = torch.autograd.grad(network.walk(value, start="add_1")[0, 3], value)[0]
     expected = (gradient.mean((1, 2)) * value).sum(-1)
-    found = ex.explain(network, image, "grad_cam", target=3, relu=False, layer="add_1")
-    assert relative_error(found.native, expected.detach()) < LINE
+    attribution = ex.explain(network, image, "grad_cam", target=3, relu=False, layer="add_1")
+    assert relative_error(attribution.native, expected.detach()) < LINE
 
 
 @pytest.mark.parametrize("name", ["ViT (torchvision)", "DeiT (timm, distilled)", "Swin (torchvision)"])

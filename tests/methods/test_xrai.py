@@ -80,9 +80,9 @@ def test_gradients_and_map_are_those_of_captums_integrated_gradients(scene):
     regions = felzenszwalb_regions(network.preprocessing.pixels(x)[0]).numpy()
     for channels, pixels in (("sum", theirs[0].sum(0)), ("max", theirs[0].amax(0))):
         expected = torch.from_numpy(naive(pixels.detach().double().flatten().numpy(), list(regions.T), 16)).view(128, 128)
-        found = ex.explain(network, x, "xrai", target=label, steps=9, channels=channels)
-        error = relative_error(found.native[0].double(), expected)
-        print(f"{channels}: relative error {error:.1e}, {found.extras}")
+        attribution = ex.explain(network, x, "xrai", target=label, steps=9, channels=channels)
+        error = relative_error(attribution.native[0].double(), expected)
+        print(f"{channels}: relative error {error:.1e}, {attribution.extras}")
         assert error < 1e-4
 
 
@@ -95,11 +95,11 @@ def test_half_of_it_is_this_apps_integrated_gradients_from_black(toy, image):
 
 
 def test_the_sum_over_channels_sums_to_the_change_of_the_logit(linear, image):
-    found = ex.explain(linear, image, "xrai", target=1, steps=3, channels="sum")
+    attribution = ex.explain(linear, image, "xrai", target=1, steps=3, channels="sum")
     ends = torch.cat([linear.preprocessing.normalise(torch.full_like(image, level)) for level in (0.0, 1.0)])
     change = float(linear.logits(image)[0, 1] - linear.logits(ends)[:, 1].mean())
-    assert float(found.native.sum()) == pytest.approx(change, rel=1e-4)
-    assert ex.explain(linear, image, "xrai", target=1, steps=3).native.sum() > found.native.sum()
+    assert float(attribution.native.sum()) == pytest.approx(change, rel=1e-4)
+    assert ex.explain(linear, image, "xrai", target=1, steps=3).native.sum() > attribution.native.sum()
 
 
 class SeesSquare(nn.Module):
@@ -123,16 +123,16 @@ def test_the_planted_region_is_the_first():
 @pytest.mark.parametrize("grey", [0.0, 0.5, 1.0])
 def test_a_picture_of_one_colour_is_no_error(toy, grey):
     x = toy.preprocessing.normalise(torch.full((1, 3, 32, 32), grey))
-    found = ex.explain(toy, x, "xrai", target=1, steps=3)
-    assert torch.isfinite(found.native).all() and found.extras["added"] == 1
+    attribution = ex.explain(toy, x, "xrai", target=1, steps=3)
+    assert torch.isfinite(attribution.native).all() and attribution.extras["added"] == 1
 
 
 def test_grey_digits_have_maps():
     network = ex.load_model("digits_cnn", device="cpu")
     images, labels = digits.draw_batch(1, seed=99)
     x = network.preprocessing.normalise(images.float() / 255)
-    found = ex.explain(network, x, "xrai", target=int(labels[0]), steps=6)
-    assert found.native.shape == (1, 28, 28) and found.native.std() > 0 and found.extras["added"] > 3
+    attribution = ex.explain(network, x, "xrai", target=int(labels[0]), steps=6)
+    assert attribution.native.shape == (1, 28, 28) and attribution.native.std() > 0 and attribution.extras["added"] > 3
 
 
 def test_maps_of_one_image_share_gradients_and_regions(toy, image):

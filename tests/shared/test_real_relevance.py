@@ -27,8 +27,8 @@ def module(weights):
 
 @pytest.mark.parametrize("target", [243, 282])
 def test_maps_equal_zennits(squeezenet, module, dog_and_cat, target):
-    """All pixels do, by the rules that pass on positive contributions. The epsilon rule is as sensitive as the gradient: where a unit's
-    value is rounding, which depends on the number of threads, it may be open in one map and shut in the other."""
+    """All pixels do, by the rules that pass on positive contributions. The epsilon rule is as sensitive as the gradient: where a
+    unit's value is rounding, which depends on the number of threads, it may be open in one map and shut in the other."""
     low, high = (squeezenet.preprocessing.normalise(torch.full((1, 3, 1, 1), value)) for value in (0.0, 1.0))
     compared = [("lrp_epsilon", {"rule": rule}, zennit_maps.lrp(rule), "logit")
                 for rule in ("epsilon", "epsilon_plus", "epsilon_plus_flat", "alpha2_beta1")]
