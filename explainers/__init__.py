@@ -12,6 +12,7 @@ A ``Question`` holds such a request as one value, which can be run directly or b
     curves = ex.Engine().measure(ex.judge("insertion_deletion", question))
 """
 
+from explainers import idle_threads  # noqa: F401  first, because it must come before torch
 from explainers.attribution import Attribution
 from explainers.cache import MapCache
 from explainers.contract import Citation, Method, Metric, Score
@@ -22,9 +23,10 @@ from explainers.errors import ExplainerError, ParameterError, UnsupportedError
 from explainers.measurement import Measurement, judge
 from explainers.methods import methods
 from explainers.metrics import metrics
-from explainers.networks.checkpoints import CheckpointError, ModelCard
+from explainers.networks.checkpoint_files import CheckpointError
 from explainers.networks.classifier import Classifier
 from explainers.networks.loading import ModelEntry, load_model, load_uploaded_model, models
+from explainers.networks.model_cards import ModelCard
 from explainers.networks.own_modules import classifier
 from explainers.parameters import Parameter
 from explainers.passes import Passes

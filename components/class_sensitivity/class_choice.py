@@ -46,7 +46,10 @@ class Choice:
 
 
 def draw(workspace: Workspace) -> Choice:
-    """The methods' settings, and one row with the classes, the pair and the measure."""
+    """The methods' settings, and one row with the classes, the pair and the measure. Ends the page for a network of one class."""
+    if len(workspace.network.categories) < 2:
+        st.info("This page compares classes, and this network has only one; choose another network in the sidebar.")
+        st.stop()
     with st.container(key="settings", horizontal=True, gap="small", vertical_alignment="top"):
         methods, _ = method_row.chosen(workspace)
     with st.container(key="class-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):

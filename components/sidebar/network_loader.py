@@ -8,13 +8,16 @@ from pathlib import PurePath
 import streamlit as st
 
 import explainers as ex
+from components.drawing.foreign_words import in_markdown
 from components.state import link, network_link
 from explainers.networks import loading
-from explainers.networks.checkpoints import card_fields
+from explainers.networks.checkpoint_files import readable
+from explainers.networks.model_cards import card_fields
 
 CHECKPOINT_TYPES = ["safetensors", "pth", "pt"]
 UPLOADED, ERRORS = "uploaded_networks", "own_errors"
 SECTION = "other_network"
+MOST_UPLOADED = 3  # networks of a session; the oldest makes room, as in the list of networks that all sessions share
 
 
 def uploaded() -> dict[str, ex.Classifier]:
@@ -50,7 +53,7 @@ def draw_open() -> None:
 
 def _complain() -> None:
     for line in st.session_state.get(ERRORS, ()):
-        st.error(line)
+        st.error(in_markdown(line))
 
 
 @st.cache_data(show_spinner=False)
@@ -83,17 +86,18 @@ def download(entry: ex.ModelEntry) -> bool:
     if not st.button("Download the weights", key=f"download-{entry.name}", width="stretch",
                      help=f"Fetches the weights that are published by {entry.family} once; they are kept on this machine."):
         return False
-    bar = st.progress(0.0, text=f"Downloading {entry.title}")
+    title = in_markdown(entry.title)
+    bar = st.progress(0.0, text=f"Downloading {title}")
 
     def report(done: int, total: int) -> None:
         fraction = min(done / total, 1.0) if total else 0.0
-        bar.progress(fraction, text=f"Downloading {entry.title}: {done / 2**20:.0f} of {total / 2**20:.0f} MB")
+        bar.progress(fraction, text=f"Downloading {title}: {done / 2**20:.0f} of {total / 2**20:.0f} MB")
 
     try:
         ex.load_model(entry.name, progress=report)
     except ex.ExplainerError as error:
         bar.empty()
-        st.error(str(error))
+        st.error(in_markdown(str(error)))
         return False
     bar.empty()
     return True
@@ -114,8 +118,17 @@ def _load_own() -> None:
     except ex.ExplainerError as error:
         errors.append(str(error))
     else:
-        name = f"{PurePath(file.name).stem[:40]} (uploaded)"
+        name = f"{readable(PurePath(file.name).stem, 40)} (uploaded)"
         awaited = name == link.get(network_link.PARAMETER) and name not in uploaded()
-        uploaded()[name] = network
+        _keep(name, network)
         if not awaited:  # else the link's fingerprint stays, so that other weights are warned of
             network_link.choose(name)
+
+
+def _keep(name: str, network: ex.Classifier) -> None:
+    """Keep a network for this session, and only the last few, because each may take hundreds of megabytes."""
+    networks = uploaded()
+    networks.pop(name, None)
+    networks[name] = network
+    for oldest in list(networks)[:-MOST_UPLOADED]:
+        del networks[oldest]

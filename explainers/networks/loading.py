@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from explainers.errors import ExplainerError
-from explainers.networks import efficientnet_lite0, own_modules, timm_models, torchvision_models
-from explainers.networks.checkpoints import ModelCard, fit, num_classes, read_card, read_weights
+from explainers.networks import efficientnet_lite0, own_checkpoints, own_modules, rehearsal, timm_models, torchvision_models
+from explainers.networks.checkpoint_files import readable
+from explainers.networks.checkpoints import read_weights
 from explainers.networks.classifier import Classifier
 from explainers.networks.device import choose
 from explainers.networks.embedded import EMBEDDED, load_weights
+from explainers.networks.fitting import fit, num_classes
+from explainers.networks.model_cards import ModelCard, read_card
 from explainers.networks.preprocessing import Preprocessing
 from explainers.networks.torchvision_models import OFFERED, DownloadProgress
 
-_SUFFIXES = (".safetensors", ".pth", ".pt")
 _TRAINED_ON = {
     "photographs": "Trained on photographs (ImageNet, 1000 classes).",
     "scenes": "A small network trained on procedural scenes of two outlined shapes (8 classes).",
@@ -50,9 +52,8 @@ def models() -> list[ModelEntry]:
     embedded = [_entry(name, network.title, "embedded", network.training_data) for name, network in EMBEDDED.items()]
     public = [_entry(name, title, "torchvision", "photographs", torchvision_models.is_downloaded(name))
               for name, (title, _) in OFFERED.items()]
-    functions = [ModelEntry(network.name, network.title, "yours", not network.fault, network.fault or f"From {network.file}.")
-                 for network in own_modules.networks().values()]
-    return [lite0, *embedded, *public, *(_own_entry(path) for path in _own_files()), *functions]
+    own = _own_entries()
+    return [lite0, *embedded, *public, *own, *_own_functions({entry.name for entry in own})]
 
 
 def _entry(name: str, title: str, family: str, training_data: str, ready: bool = True) -> ModelEntry:
@@ -73,23 +74,40 @@ def public_entry(name: str) -> ModelEntry:
     return _entry(name, name, "torchvision", "photographs", torchvision_models.is_downloaded(name))
 
 
-def own_folder() -> Path | None:
-    """The folder of a person's own checkpoints, from the environment variable EXPLORER_MODELS; None if it is not set."""
-    folder = os.environ.get("EXPLORER_MODELS")
-    return Path(folder) if folder else None
+def _listed() -> set[str]:
+    """The names of the networks that are always in the list, which a person's own files do not take."""
+    return {efficientnet_lite0.NAME, *EMBEDDED, *OFFERED}
 
 
-def _own_files() -> list[Path]:
-    folder = own_folder()
-    return sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES) if folder and folder.is_dir() else []
-
-
-def _own_entry(path: Path) -> ModelEntry:
+def _own_entries() -> list[ModelEntry]:
     try:
-        card = read_card(path.with_suffix(".json"))
-        return ModelEntry(path.stem, card.title or path.stem, "yours", True, f"Your checkpoint {path.name}, a {card.architecture}.")
+        return [_own_entry(name, path) for name, path in own_checkpoints.files(_listed()).items()]
     except ExplainerError as error:
-        return ModelEntry(path.stem, path.stem, "yours", False, str(error))
+        return [ModelEntry(own_checkpoints.VARIABLE, "Your folder of checkpoints", "yours", False, str(error))]
+
+
+def _own_entry(name: str, path: Path) -> ModelEntry:
+    file = readable(path.name)
+    try:
+        card = own_checkpoints.card_of(path)
+    except ExplainerError as error:
+        return ModelEntry(name, name, "yours", False, str(error))
+    note = f"Your checkpoint {file}, a {card.architecture}."
+    if name != (stem := readable(path.stem)):
+        note += f" It is called {name}, because there is another network {stem}."
+    return ModelEntry(name, card.title or name, "yours", True, note)
+
+
+def _own_functions(taken: Collection[str]) -> list[ModelEntry]:
+    """The networks of a person's Python files. taken: the names of the person's checkpoints, which come first."""
+    entries = []
+    for network in own_modules.networks().values():
+        fault = network.fault
+        if network.name in taken:
+            fault = f"A checkpoint in {own_checkpoints.VARIABLE} is called {network.name}, too; rename it, or the function."
+        name = f"{network.name} of {network.file}" if network.name in taken else network.name
+        entries.append(ModelEntry(name, network.title, "yours", not fault, fault or f"From {network.file}."))
+    return entries
 
 
 def load_model(name: str, weights: str | Path | bytes | None = None, device: str | torch.device | None = None,
@@ -120,9 +138,10 @@ def _own(name: str, device: torch.device) -> Classifier | None:
         return efficientnet_lite0.load(device)
     if name in EMBEDDED:
         return _embedded(name, device)
-    own = {path.stem: path for path in _own_files()}
+    own = own_checkpoints.files(_listed())
     if name in own:
-        return _from_card(read_weights(own[name]), read_card(own[name].with_suffix(".json")), device, name)
+        card = own_checkpoints.card_of(own[name])
+        return _from_card(read_weights(own[name]), card, device, name)
     functions = own_modules.networks()
     return own_modules.load(functions[name]) if name in functions else None
 
@@ -130,10 +149,10 @@ def _own(name: str, device: torch.device) -> Classifier | None:
 def load_uploaded_model(filename: str, data: bytes, architecture: str, card: dict[str, Any] | None = None,
                         device: str | torch.device | None = None) -> Classifier:
     """A classifier from an uploaded checkpoint. card: the fields of a ``ModelCard``, if there is one."""
-    title = Path(filename).stem or architecture
+    title = readable(Path(filename).stem or architecture)
+    fields = read_card({"title": title, **card, "architecture": architecture}) if card else None
     weights = read_weights(data, filename)
-    if card:
-        fields = read_card({"title": title, **card, "architecture": architecture})
+    if fields:
         return _from_card(weights, fields, choose(device), title)
     return _assembled(architecture, weights, choose(device), name=architecture, title=title)
 
@@ -176,13 +195,22 @@ def _assembled(architecture: str, weights: dict[str, Tensor], device: torch.devi
     Without categories the classes have ImageNet's names where there are 1000 of them, else numbers.
     """
     library = timm_models if timm_models.is_timm(architecture) else torchvision_models
-    classes = classes or num_classes(weights, library.build(architecture), library.head(architecture))
+    if classes is None:
+        any_classes = rehearsal.without_memory(lambda: library.build(architecture))
+        classes = num_classes(weights, any_classes, library.head(architecture))
+    usual = library.preprocessing(architecture)
+    preprocessing = preprocessing or usual
+    rehearsed = rehearsal.without_memory(lambda: library.build(architecture, classes))
+    fit(rehearsed, rehearsal.shapes(weights), architecture)
+    rehearsal.check_size(rehearsed, preprocessing.crop, usual.crop, title)
     module = library.build(architecture, classes)
     fit(module, weights, architecture)
     names = categories or library.categories(architecture, classes)
-    return Classifier(module, name=name, title=title, categories=names, device=device,
-                      preprocessing=preprocessing or library.preprocessing(architecture), notes=library.notes(architecture),
-                      training_data="photographs" if names == library.categories(architecture, 1000) else "")
+    network = Classifier(module, name=name, title=title, categories=names, device=device, preprocessing=preprocessing,
+                         notes=library.notes(architecture),
+                         training_data="photographs" if names == library.categories(architecture, 1000) else "")
+    rehearsal.check_logits(network)
+    return network
 
 
 def _published_by_timm(name: str, device: torch.device) -> Classifier:

@@ -2,7 +2,8 @@
 
 A file is named by the owner of the machine, in the environment variable EXPLORER_NETWORKS (several are separated as in PATH) or by
 ``streamlit run app.py -- --networks my_nets.py``; no other file is ever run. Its networks are the functions in its dict
-``NETWORKS``, by name; without such a dict, all its public functions that need no arguments. Each is called when it is chosen.
+``NETWORKS``, by name; without such a dict, all its public functions that need no arguments. Each is called when it is chosen. A file
+that fails, or that runs on without an end, is a network that cannot be loaded, and the others stand.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from torch import nn
 
 from explainers.errors import ExplainerError
 from explainers.keys import key_of
+from explainers.networks.checkpoint_files import MAX_SIDE, readable
 from explainers.networks.classifier import Classifier
 from explainers.networks.device import choose
 from explainers.networks.imagenet import numbered
 from explainers.networks.outputs import count_outputs
+from explainers.networks.patience import Patient, StillRunning
 from explainers.networks.preprocessing import FILTERS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 VARIABLE = "EXPLORER_NETWORKS"
-_LARGEST_SIDE = 2048
+READ_SECONDS = 20.0  # for running a file; a page waits that long for it once
 
 
 def classifier(module: nn.Module, *, categories: Iterable[str] | None = None, input_size: int = 224, resize: int | None = None,
@@ -83,8 +86,8 @@ def _sources(module: nn.Module) -> list[str]:
 
 def _preprocessing(side: int, resize: int | None, mean: tuple[float, ...], std: tuple[float, ...],
                    interpolation: str) -> Preprocessing:
-    if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= _LARGEST_SIDE:
-        raise ExplainerError(f"input_size must be the side of a square in pixels, from 1 to {_LARGEST_SIDE}, not {side!r}.")
+    if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_SIDE:
+        raise ExplainerError(f"input_size must be the side of a square in pixels, from 1 to {MAX_SIDE}, not {side!r}.")
     resize = side if resize is None else resize
     if isinstance(resize, bool) or not isinstance(resize, int) or resize < side:
         raise ExplainerError(f"resize must be a whole number of at least the input size {side}, not {resize!r}.")
@@ -113,15 +116,14 @@ class OwnNetwork:
     changed: int = 0
 
 
-_reading = threading.RLock()  # the thread that runs a file comes here again where that file itself loads a network
-_files: dict[str, tuple[int, list[OwnNetwork]]] = {}  # by path: when the file was last changed, and its networks
+_lock = threading.Lock()  # of ``_files``; no file runs while it is held
+_files: dict[str, tuple[int, Patient[list[OwnNetwork]]]] = {}  # by path: when the file was last changed, and its networks
 
 
 def networks() -> dict[str, OwnNetwork]:
     """The networks of all files in EXPLORER_NETWORKS, by name: the file's name without ``.py``, a dot, and the function's."""
-    paths = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
-    with _reading:
-        return {network.name: network for path in reversed(paths) for network in _networks_of(path)}
+    paths = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
+    return {network.name: network for path in reversed(paths) for network in _networks_of(path)}
 
 
 def changed(name: str) -> int:
@@ -139,33 +141,39 @@ def load(network: OwnNetwork) -> Classifier:
     except (Exception, SystemExit) as error:  # a person's function may fail in any way, and the app must go on
         raise ExplainerError(f"{network.name} of {network.file} failed ({_reason(error)}).") from error
     if not isinstance(result, Classifier):
-        kind = type(result).__name__
+        kind = readable(type(result).__name__)
         raise ExplainerError(f"{network.name} of {network.file} returned a {kind}; it must return ex.classifier(...).")
     result.name = network.name
     return result
 
 
 def _networks_of(path: Path) -> list[OwnNetwork]:
-    """The file's networks. It is run when it is first needed, and again when it has changed."""
+    """The file's networks. It is run when it is first needed, and again when it has changed; none while it asks for itself."""
     try:
-        key, changed = str(path.resolve()), path.stat().st_mtime_ns
-    except OSError:
-        return [_faulty(path, f"{path.name}, named in {VARIABLE} or by --networks, was not found.")]
-    if key not in _files or _files[key][0] != changed:
-        _files[key] = changed, []  # while the file runs
-        _files[key] = changed, _read(path, changed)
-    return _files[key][1]
+        path = path.expanduser().resolve()
+        key, changed = str(path), path.stat().st_mtime_ns
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a home that is none, or links that lead to themselves
+        return [_faulty(path, f"was not found, though {VARIABLE} or --networks names it.")]
+    with _lock:
+        if key not in _files or _files[key][0] != changed:
+            _files[key] = changed, Patient(lambda: _read(path, changed), READ_SECONDS)
+        reading = _files[key][1]
+    if reading.is_caller:
+        return []
+    try:
+        return reading.result()
+    except StillRunning:
+        return [_faulty(path, f"is still running after {READ_SECONDS:.0f} seconds; its networks are here when it has ended.")]
 
 
 def _read(path: Path, changed: int) -> list[OwnNetwork]:
     try:
-        functions = _functions(_run(path))
-    except (Exception, SystemExit) as error:  # a person's file may fail in any way, and the app must go on
-        return [_faulty(path, f"{path.name} could not be read ({_reason(error)}).")]
-    if not functions:
-        return [_faulty(path, f"{path.name} has no function that returns a network.")]
-    return [OwnNetwork(f"{path.stem}.{name}", _title(name, function), path.name, function, changed=changed)
-            for name, function in functions.items()]
+        networks = [OwnNetwork(f"{readable(path.stem)}.{readable(name)}", _title(name, function), readable(path.name), function,
+                               changed=changed)
+                    for name, function in _functions(_run(path)).items()]
+    except BaseException as error:  # a person's file may fail in any way, and this thread runs nothing else
+        return [_faulty(path, f"could not be read ({_reason(error)}).")]
+    return networks or [_faulty(path, "has no function that returns a network.")]
 
 
 def _run(path: Path) -> ModuleType:
@@ -196,14 +204,19 @@ def _required(function: Callable[..., Any]) -> bool:
 def _title(name: str, function: Callable[..., Any]) -> str:
     """The first line of the function's docstring, else its name."""
     lines = (inspect.getdoc(function) or "").splitlines()
-    return lines[0].rstrip(".")[:80] if lines and lines[0] else name
+    return readable(lines[0].rstrip(".")) if lines and lines[0] else readable(name)
 
 
 def _faulty(path: Path, fault: str) -> OwnNetwork:
-    return OwnNetwork(path.stem, path.stem, path.name, None, fault)
+    """What stands for a file without networks, under the file's whole name, which no network has."""
+    name = readable(path.name)
+    return OwnNetwork(name, name, name, None, f"{name} {fault}")
 
 
 def _reason(error: BaseException) -> str:
-    """An exception's type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    """An exception's type and the first line of its message, where it has one: a person's exception may fail to give it."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:
+        lines = []
+    return f"{type(error).__name__}: {readable(lines[0], 200)}" if lines else type(error).__name__

@@ -14,6 +14,7 @@ from torch import nn
 
 from explainers.errors import ExplainerError
 from explainers.networks import imagenet
+from explainers.networks.checkpoint_files import shown
 from explainers.networks.preprocessing import Preprocessing
 
 PREFIX = "timm/"  # a name with this beginning means timm's network; timm and torchvision both have a resnet50
@@ -55,8 +56,11 @@ def _config(name: str) -> Any:
     timm = _timm()
     known = name.removeprefix(PREFIX)
     if not timm.models.is_model(timm.models.split_model_name_tag(known)[0]):
-        raise ExplainerError(f"timm has no classifier {known[:80]!r}; names are written like 'timm/resnet50d'.")
-    config = timm.models.get_pretrained_cfg(known)
+        raise ExplainerError(f"timm has no classifier {shown(known)}; names are written like 'timm/resnet50d'.")
+    try:
+        config = timm.models.get_pretrained_cfg(known)
+    except RuntimeError as error:  # the name behind the dot is that of no published weights
+        raise ExplainerError(f"timm has no weights {shown(known)}; leave out what is behind the dot.") from error
     if not _is_classifier(config):
         raise ExplainerError(f"{name} of timm does not classify square pictures of three colours; choose another.")
     return config

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
 from explainers.networks import imagenet
+from explainers.networks.checkpoint_files import shown
 from explainers.networks.checkpoints import read_weights
 from explainers.networks.preprocessing import Preprocessing
 
@@ -68,8 +69,8 @@ def architectures() -> tuple[str, ...]:
 def check(name: str) -> None:
     """Raises ExplainerError for a name that torchvision does not know."""
     if name not in architectures():
-        raise ExplainerError(f"torchvision has no classifier {name!r}; names are written like 'resnet50' or 'vgg16', and timm's like "
-                             "'timm/resnet50d'.")
+        raise ExplainerError(f"torchvision has no classifier {shown(name)}; names are written like 'resnet50' or 'vgg16', and timm's "
+                             "like 'timm/resnet50d'.")
 
 
 def build(name: str, classes: int = 1000) -> nn.Module:

@@ -17,7 +17,10 @@ import torch
 from torch import nn
 
 from explainers.errors import ExplainerError
-from explainers.networks.checkpoints import CheckpointError, ModelCard, fit, num_classes, read_card, read_weights
+from explainers.networks.checkpoint_files import CheckpointError
+from explainers.networks.checkpoints import read_weights
+from explainers.networks.fitting import fit, num_classes
+from explainers.networks.model_cards import ModelCard, read_card
 from explainers.networks.torchvision_guard import torchvision
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save, save_file
 
 import explainers as ex
-from explainers.networks import torchvision_models
+from explainers.networks import loading, torchvision_models
 from explainers.networks.torchvision_models import OFFERED, build, published
 
 
@@ -123,3 +123,15 @@ def test_an_unknown_name_or_device_says_what_there_is():
     if not torch.cuda.is_available():
         with pytest.raises(ex.ExplainerError, match="no device cuda on this machine; there is cpu"):
             ex.load_model("scenes_vgg", device="cuda")
+
+
+@pytest.mark.parametrize("name", ["resnet50.", "timm/resnet50d.no_such_weights", "timm/resnet50d.", "timm/.", "timm/", "timm/timm/x",
+                                  "timm/aimv2_1b_patch14_224", "__class__", "models", "", "resnet50" * 1000, "\ud800",
+                                  "fasterrcnn_resnet50_fpn"])
+def test_a_name_that_a_link_may_give_is_an_entry_or_one_sentence(name):
+    try:
+        entry = loading.public_entry(name)
+    except ex.ExplainerError as error:
+        assert str(error).endswith(".") and str(error).isprintable() and len(str(error)) < 300
+    else:
+        assert not entry.ready and entry.note

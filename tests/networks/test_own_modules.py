@@ -118,9 +118,9 @@ def test_a_file_that_cannot_be_read_is_one_sentence_and_the_others_stay(named, t
     named(FILE)
     named(text, "bad.py")
     entries = mine()
-    assert not entries["bad"].ready and says in entries["bad"].note and "my_nets.small" in entries
+    assert not entries["bad.py"].ready and says in entries["bad.py"].note and "my_nets.small" in entries
     with pytest.raises(ex.ExplainerError, match="bad.py"):
-        ex.load_model("bad", device="cpu")
+        ex.load_model("bad.py", device="cpu")
 
 
 def test_of_two_files_with_one_name_the_first_counts(named, tmp_path):
@@ -137,7 +137,7 @@ def test_what_a_module_was_trained_on_is_kept():
 
 def test_a_missing_file_is_one_sentence(monkeypatch):
     monkeypatch.setenv(own_modules.VARIABLE, "/nowhere/nets.py")
-    assert "nets.py, named in EXPLORER_NETWORKS or by --networks, was not found." == mine()["nets"].note
+    assert mine()["nets.py"].note == "nets.py was not found, though EXPLORER_NETWORKS or --networks names it."
 
 
 def test_a_dict_names_the_networks(named):
