@@ -20,23 +20,23 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from explainers.dicom import is_dicom, read_dicom
-from explainers.picture_limits import MAX_FILE_BYTES, MAX_PIXELS, PictureError, damaged, refuse_size, too_large
+from explainers.picture_limits import (
+    ACCEPTED,
+    MAX_FILE_BYTES,
+    MAX_PIXELS,
+    CostlyPicture,
+    PictureError,
+    damaged,
+    needs_memory,
+    not_a_picture,
+    refuse_size,
+    too_large,
+)
 from explainers.windowing import eight_bits, first_window
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-ACCEPTED = "PNG, JPEG, WebP, GIF, BMP, TIFF or DICOM"
+__all__ = ["ACCEPTED", "Picture", "PictureError", "digest", "load_image", "picture_digest", "read_picture"]
 
-# (offset, the bytes there, what such a file is), for a message that is more exact than "not a picture".
-OTHER_KINDS = (
-    (4, b"ftypavi", "an AVIF picture"),
-    (4, b"ftyphei", "an HEIC picture"),
-    (4, b"ftypmif1", "an HEIC picture"),
-    (4, b"ftyp", "a video"),
-    (0, b"%PDF", "a PDF document"),
-    (0, b"<svg", "an SVG drawing"),
-    (0, b"PK\x03\x04", "a zip archive"),
-)
-TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH, BITS, SAMPLE_FORMAT, ORIENTATION = 262, 322, 323, 258, 339, 274  # TIFF 6.0 tags
 
 
@@ -70,8 +70,7 @@ class Picture:
         level, width = (self.window[0] if level is None else level), (self.window[1] if width is None else width)
         if not (math.isfinite(level) and math.isfinite(width) and width >= 0):
             raise PictureError(f"A window needs a level and a width of at least 0, not {level:g} and {width:g}.")
-        grey = Image.fromarray(eight_bits(self.values, level, width, self.inverted))
-        return replace(self, image=grey.convert("RGB"), window=(float(level), float(width)))
+        return replace(self, image=_shown(self.values, level, width, self.inverted), window=(float(level), float(width)))
 
 
 def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
@@ -99,6 +98,16 @@ def digest(image: Image.Image) -> str:
         sha256.update(bytes(image.getpalette("RGB") or ()))
     sha256.update(image.tobytes())
     return sha256.hexdigest()
+
+
+def picture_digest(picture: Picture) -> str:
+    """sha256 (64 hex digits) of what a picture shows and holds: ``digest`` of its image, and with grey values beyond 8 bits of them
+    too, because different values may show the same through a window."""
+    pixels, values = digest(picture.image), picture.values
+    if values is None:
+        return pixels
+    of_values = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()  # as keys.array_digest
+    return hashlib.sha256(f"{pixels} {of_values}".encode()).hexdigest()
 
 
 def _file_bytes(path: str | Path) -> bytes:
@@ -140,7 +149,7 @@ def _opened(data: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(too_large()) from error
     except Image.UnidentifiedImageError as error:
-        raise PictureError(_not_a_picture(data)) from error
+        raise PictureError(not_a_picture(data)) from error
     except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error ...
         raise PictureError(damaged()) from error
 
@@ -165,7 +174,7 @@ def _prepared(opened: Image.Image) -> Picture:
     except PictureError:
         raise
     except MemoryError as error:
-        raise PictureError(too_large()) from error
+        raise CostlyPicture(needs_memory()) from error
     except Exception as error:  # as above; the pixels are decoded here
         raise PictureError(damaged()) from error
     refuse_size(*rgb.size)
@@ -203,13 +212,14 @@ def _is_unsigned(opened: Image.Image) -> bool:
 
 
 def _upright(opened: Image.Image, notes: list[str]) -> Image.Image:
-    """A decoded copy, rotated as the EXIF orientation says. Pillow rotates TIFFs itself while it decodes them."""
+    """The decoded picture, rotated as the EXIF orientation says. Pillow rotates TIFFs itself while it decodes them."""
     orientation = _tag(opened, ORIENTATION)
-    image = opened.copy()
+    opened.load()
+    image = opened  # no copy: a large picture takes 160 MB, and nothing here changes it
     if orientation is None:
         try:
             orientation = opened.getexif().get(ORIENTATION, 1)
-            turned = ImageOps.exif_transpose(image) if orientation in range(2, 9) else None
+            turned = ImageOps.exif_transpose(opened) if orientation in range(2, 9) else None
         except Exception:  # only the metadata is damaged, and it is dropped anyway
             notes.append("its EXIF could not be read and is ignored")
             return image
@@ -245,8 +255,12 @@ def _through_first_window(values: np.ndarray, notes: list[str], window: tuple[fl
         whose = "" if whole else "a window of the middle 99 % of its values"
     level, width = window
     notes.append(f"opened with {whose}: level {level:g}, width {width:g}" if whose else "16-bit scaled to 8")
-    blank = Image.new("RGB", (values.shape[1], values.shape[0]))
-    return Picture(blank, tuple(notes), values, window, inverted).windowed()
+    return Picture(_shown(values, level, width, inverted), tuple(notes), values, (float(level), float(width)), inverted)
+
+
+def _shown(values: np.ndarray, level: float, width: float, inverted: bool) -> Image.Image:
+    """Grey values (H, W) through a window, in mode RGB."""
+    return Image.fromarray(eight_bits(values, level, width, inverted)).convert("RGB")
 
 
 def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -280,14 +294,3 @@ def _over_white(image: Image.Image, notes: list[str]) -> Image.Image:
         notes.append("transparency shown over white")
     white = Image.new("RGBA", layered.size, "white")
     return Image.alpha_composite(white, layered).convert("RGB")
-
-
-def _not_a_picture(data: bytes) -> str:
-    for start, mark, kind in OTHER_KINDS:
-        if data[start : start + len(mark)] == mark:
-            return f"This file is {kind}, which cannot be read here; save the picture as PNG or JPEG."
-    if data.startswith(TIFF_MARKS):
-        return "This TIFF is damaged, or holds its pixels in a way that cannot be read here; save it as 8- or 16-bit grey or RGB."
-    if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")):
-        return damaged()
-    return f"This file is not a picture, whatever its name says; use a {ACCEPTED} file."

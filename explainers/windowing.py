@@ -12,6 +12,7 @@ import numpy as np
 SIXTEEN_BITS = 65535
 PERCENTILES = (0.5, 99.5)
 SAMPLED = 1_000_000  # of a larger picture about so many values, evenly spaced, give the percentiles
+AT_ONCE = 1_000_000  # values that are calculated with together, because each step of a large picture's calculation takes 160 MB
 
 
 def first_window(values: np.ndarray) -> tuple[tuple[float, float], bool]:
@@ -20,7 +21,8 @@ def first_window(values: np.ndarray) -> tuple[tuple[float, float], bool]:
     Whole numbers from 0 to 65535 that use the upper half of that range, or are all the same, are shown by the whole range. Other
     values: from the 0.5 to the 99.5 percentile, so that single hot or dead pixels decide nothing.
     """
-    finite = values[np.isfinite(values)]
+    is_finite = np.isfinite(values)
+    finite = values.reshape(-1) if is_finite.all() else values[is_finite]
     low, high = float(finite.min()), float(finite.max())
     sixteen_bits = 0 <= low and high <= SIXTEEN_BITS and (high > SIXTEEN_BITS / 2 or low == high) and _are_whole(finite)
     if sixteen_bits:
@@ -34,6 +36,14 @@ def eight_bits(values: np.ndarray, level: float, width: float, inverted: bool = 
 
     ``inverted``: small values are white, large ones black.
     """
+    flat, shown = values.reshape(-1), np.empty(values.size, np.uint8)
+    for start in range(0, values.size, AT_ONCE):
+        shown[start:start + AT_ONCE] = _part(flat[start:start + AT_ONCE], level, width, inverted)
+    return shown.reshape(values.shape)
+
+
+def _part(values: np.ndarray, level: float, width: float, inverted: bool) -> np.ndarray:
+    """``eight_bits`` of some values (n,)."""
     if width > 0:
         grey = (values - np.float32(level - width / 2)) * np.float32(255 / width)
     else:
@@ -46,7 +56,8 @@ def eight_bits(values: np.ndarray, level: float, width: float, inverted: bool = 
 
 
 def _are_whole(values: np.ndarray) -> bool:
-    return bool((values == np.trunc(values)).all())
+    parts = (values[start:start + AT_ONCE] for start in range(0, values.size, AT_ONCE))
+    return all(bool((part == np.trunc(part)).all()) for part in parts)
 
 
 def _rounded(value: float) -> float:

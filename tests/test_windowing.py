@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from support.refusals import refusal
 
+from explainers import windowing
 from explainers.pictures import PictureError, digest, read_picture
 from explainers.windowing import eight_bits, first_window
 
@@ -64,6 +65,21 @@ def test_a_window_of_no_width_is_a_threshold_and_missing_values_are_white():
     assert eight_bits(values, 100, 0).tolist() == [0, 255, 255, 255]
     assert eight_bits(values, 100, 4).tolist() == [64, 128, 191, 255]
     assert eight_bits(values, 100, 0, inverted=True)[3] == 255
+
+
+@pytest.mark.parametrize("width", [0, 40])
+def test_many_values_are_shown_as_few_are_and_take_little_memory(monkeypatch, width):
+    values = np.random.default_rng(0).normal(100, 60, (1500, 2000)).astype(np.float32)
+    values[::7, ::5] = np.nan
+    monkeypatch.setattr(windowing, "AT_ONCE", values.size)
+    whole = eight_bits(values, 90, width), first_window(values)
+    monkeypatch.setattr(windowing, "AT_ONCE", 99_999)
+    tracemalloc.start()
+    shown = eight_bits(values, 90, width)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(shown, whole[0]) and first_window(values) == whole[1]
+    assert peak < 2 * values.size
 
 
 def test_all_sixteen_bit_values_through_the_whole_range_are_divided_by_257():

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 import explainers as ex
+from components.drawing.foreign_words import in_markdown, shortened
 from components.sidebar import pool_uploader, uploading
-from components.state import pool
+from components.state import decoded, pool
 from components.state.last_result import last
 from explainers.data.labelled import LabelledSet, label_in, pictures_set
 
@@ -34,8 +35,12 @@ def draw(network: ex.Classifier) -> LabelledSet | None:
         st.caption(f"Only the first {MOST_PICTURES} of {len(labelled)} pictures are used.")
     used = labelled[:MOST_PICTURES]
     key = (network.fingerprint, tuple((upload.file_name, upload.digest) for upload in used))
-    return last("labelled_set", key, lambda: pictures_set(
-        network, ((upload.file_name, ex.load_image(upload.data)) for upload in used)))
+    try:
+        return last("labelled_set", key, lambda: pictures_set(
+            network, ((upload.file_name, decoded.fresh(upload.data).image) for upload in used)))
+    except ex.ExplainerError as error:
+        st.error(in_markdown(str(error)))
+        return None
 
 
 def _labelled(network: ex.Classifier, uploads: Sequence[pool.Upload]) -> tuple[list[pool.Upload], list[str]]:
@@ -45,7 +50,7 @@ def _labelled(network: ex.Classifier, uploads: Sequence[pool.Upload]) -> tuple[l
         try:
             label_in(upload.file_name, network.categories)
         except ex.ExplainerError as error:
-            complaints.append(f"{uploading.plain(upload.file_name)}: {error}")
+            complaints.append(f"{shortened(upload.file_name)}: {error}")
         else:
             labelled.append(upload)
     return labelled, complaints

@@ -52,11 +52,11 @@ def draw_choice(key: str, role: str) -> None:
 def add(files: Sequence[Any], roles: Iterable[str]) -> tuple[list[pool.Upload], list[str]]:
     """Put files into the pool: those that can be read, and a line for each other one."""
     uploads, lines = [], []
-    for file in files:
-        try:
-            uploads.append(pool.add(file.name, file.getvalue(), roles))
-        except ex.ExplainerError as error:
-            lines.append(uploading.complaint(file, error))
+    for file, outcome in zip(files, pool.add_each((file.name, file.getvalue(), roles) for file in files), strict=True):
+        if isinstance(outcome, ex.ExplainerError):
+            lines.append(uploading.complaint(file, outcome))
+        else:
+            uploads.append(outcome)
     return uploads, lines
 
 

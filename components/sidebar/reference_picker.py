@@ -9,8 +9,9 @@ from typing import Any
 import streamlit as st
 
 import explainers as ex
+from components.drawing.foreign_words import in_markdown, shortened
 from components.sidebar import pool_uploader, uploading
-from components.state import entries, link, pool
+from components.state import decoded, entries, link, pool
 from components.state.last_result import last
 from components.state.link import Missing
 from explainers.data.reference import GENERATED, ReferenceSet, from_pictures, own_folder, shipped
@@ -38,7 +39,7 @@ def pick(network: ex.Classifier, chosen_entries: Sequence[str]) -> ReferenceSet 
              "hundred of them; DeepSHAP and GradientSHAP compare with them. The "
              "networks of scenes and digits draw theirs, and EfficientNet-Lite0 brings statistics of photographs. For others copies "
              "of the explained picture (crops, flips, colours, noise) are the last resort. EXPLORER_REFERENCE names a folder of "
-             "pictures that is offered here. Pictures stay in memory; the statistics fitted on them are kept with the maps.")
+             "pictures that is offered here. Pictures, and the statistics fitted on them, stay in memory.")
     if chosen == UPLOADED:
         missing = _missing(_chosen_uploads())
         if missing:
@@ -68,8 +69,8 @@ def _missing(chosen: Sequence[pool.Upload]) -> Missing | None:
     wanted = link.get(FINGERPRINT)
     if not wanted or wanted == pool.fingerprint(chosen) or wanted in st.session_state.get(OWN_SETS, ()):
         return None
-    count = uploading.plain(link.get(COUNT)) or "some"
-    return Missing("reference pictures", f"{count} reference pictures", uploading.plain(wanted))
+    count = shortened(link.get(COUNT)) or "some"
+    return Missing("reference pictures", f"{count} reference pictures", shortened(wanted))
 
 
 def _put(chosen: Sequence[pool.Upload]) -> None:
@@ -109,14 +110,14 @@ def _uploaded(network: ex.Classifier) -> ReferenceSet | None:
     try:
         return last(KEPT, key, lambda: _read(network, chosen))
     except ex.ExplainerError as error:
-        st.error(str(error))
+        st.error(in_markdown(str(error)))
         return None
 
 
 def _read(network: ex.Classifier, chosen: Sequence[pool.Upload]) -> ReferenceSet:
     """The set, in an order that does not depend on that of the uploads, so that the same pictures give the same maps."""
     ordered = sorted(chosen, key=lambda upload: upload.digest)
-    return from_pictures(network, (ex.load_image(upload.data) for upload in ordered), "uploaded pictures")
+    return from_pictures(network, (decoded.fresh(upload.data).image for upload in ordered), "uploaded pictures")
 
 
 def _folder(network: ex.Classifier) -> ReferenceSet | None:
@@ -127,7 +128,8 @@ def _folder(network: ex.Classifier) -> ReferenceSet | None:
         state = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())) if folder.is_dir() else ()
         return _read_folder(network.fingerprint, str(folder), state, network)
     except (ex.ExplainerError, OSError) as error:
-        st.error(str(error) if isinstance(error, ex.ExplainerError) else "The folder that EXPLORER_REFERENCE names cannot be read.")
+        st.error(in_markdown(str(error)) if isinstance(error, ex.ExplainerError) else
+                 "The folder that EXPLORER_REFERENCE names cannot be read.")
         return None
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 import explainers as ex
+from components.drawing.foreign_words import shortened
 from components.sidebar import picture_picker, reference_picker, uploading
 from components.state import pool, session_archive
 from components.state.session_archive import Session, Stored
@@ -106,15 +107,12 @@ def _open(session: Session) -> None:
     st.session_state.update(kept)
     query = {name: list(values) for name, values in session.query.items() if name.lower() not in RESERVED}
     lines = []
-    for number, picture in enumerate(session.pictures):
-        roles = set(picture.roles) & set(_WORDS) or {pool.EXPLAIN}
-        try:
-            upload = pool.add(picture.file_name, picture.data, roles)
-        except ex.ExplainerError as error:
-            lines.append(f"{uploading.plain(picture.file_name)}: {error}")
-            continue
-        if number == session.chosen:  # another decoder may give other pixels, and so another name
-            query[picture_picker.PARAMETER] = [upload.name]
+    files = ((picture.file_name, picture.data, set(picture.roles) & set(_WORDS) or {pool.EXPLAIN}) for picture in session.pictures)
+    for number, outcome in enumerate(pool.add_each(files)):
+        if isinstance(outcome, ex.ExplainerError):
+            lines.append(f"{shortened(session.pictures[number].file_name)}: {outcome}")
+        elif number == session.chosen:  # another decoder may give other pixels, and so another name
+            query[picture_picker.PARAMETER] = [outcome.name]
     st.session_state[reference_picker.OWN_SETS] = set(query.get(reference_picker.FINGERPRINT, ()))
     st.session_state[COMPLAINTS] = lines
     st.switch_page(f"pages/{session.page if session.page in PAGES else FIRST_PAGE}.py", query_params=query)

@@ -1,26 +1,27 @@
 """The pictures that a person uploaded in this session: one pool, from which pictures are explained, and sets are made.
 
-A file is kept as it was given, in memory, and decoded when it is needed: four hundred decoded photographs would fill the memory.
-Only of a DICOM file the header is dropped, because it names the patient, and the files go into session files.
+A file is kept as it was given, in memory, and decoded when it is needed (see ``decoded``): four hundred decoded photographs would
+fill the memory. Only of a DICOM file the header is dropped, because it names the patient, and the files go into session files.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import streamlit as st
 
 import explainers as ex
-from explainers.dicom import is_dicom, without_header
-from explainers.keys import array_digest
+from components.state import decoded
+from explainers.picture_limits import CostlyPicture
 
 POOL = "pool"
 PREFIX = "upload-"  # an uploaded picture's name is this and the start of its digest
 DIGITS = 12  # of a digest in a name or a link
 MOST_PICTURES = 2000
 MOST_BYTES = 2**30
+MOST_COSTLY = 3  # files of one upload whose decoding had to be ended; no further one is then tried
 
 EXPLAIN, REFERENCE, LABELLED = "explain", "reference", "labelled"
 """What a picture was uploaded for; a picture may have several of these roles."""
@@ -28,7 +29,7 @@ EXPLAIN, REFERENCE, LABELLED = "explain", "reference", "labelled"
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file that can be read as a picture. digest: a sha256 of what it shows, see ``digest_of``, 64 hex digits."""
+    """An uploaded file that can be read as a picture. digest: of what it shows, see ``pictures.picture_digest``, 64 hex digits."""
 
     file_name: str
     data: bytes
@@ -41,13 +42,8 @@ class Upload:
         return PREFIX + self.digest[:DIGITS]
 
     def read(self) -> ex.Picture:
-        """The decoded picture; the last few stay decoded."""
-        return _decoded(self.digest, self.data)
-
-
-@st.cache_resource(max_entries=4, show_spinner=False, scope="session")
-def _decoded(digest: str, _data: bytes) -> ex.Picture:
-    return ex.read_picture(_data)
+        """The decoded picture; the last few stay decoded. Raises PictureError where decoding fails now, as for lack of memory."""
+        return decoded.picture(self.digest, self.data)
 
 
 def _all() -> dict[str, Upload]:
@@ -64,20 +60,14 @@ def find(name: str) -> Upload | None:
     return _all().get(name)
 
 
-def digest_of(picture: ex.Picture) -> str:
-    """The sha256 of a picture's pixels, and of the grey values beyond 8 bits: different values may show the same through a window."""
-    pixels = ex.digest(picture.image)
-    return pixels if picture.values is None else hashlib.sha256(f"{pixels} {array_digest(picture.values)}".encode()).hexdigest()
-
-
 def add(file_name: str, data: bytes, roles: Iterable[str]) -> Upload:
     """Put a file into the pool. A picture that is there already only gets these roles, too, and the newer file name.
 
     Raises ExplainerError for a file that is no picture, and where the pool is full.
     """
-    digest = digest_of(ex.read_picture(data))
-    data = without_header(data) if is_dicom(data) else data
-    upload = Upload(file_name, data, digest, frozenset(roles))
+    checked = decoded.decoders().check(data, decoded.give_way)
+    data = checked.data
+    upload = Upload(file_name, data, checked.digest, frozenset(roles))
     former = find(upload.name)
     if former:
         upload = replace(former, file_name=file_name, roles=former.roles | upload.roles)
@@ -86,6 +76,22 @@ def add(file_name: str, data: bytes, roles: Iterable[str]) -> Upload:
                                 "keeps; remove some first.")
     _all()[upload.name] = upload
     return upload
+
+
+def add_each(files: Iterable[tuple[str, bytes, Iterable[str]]]) -> Iterator[Upload | ex.ExplainerError]:
+    """Put files (name, bytes, roles) into the pool: for each the upload, or the error that says why it cannot be used."""
+    costly = 0
+    for file_name, data, roles in files:
+        outcome: Upload | ex.ExplainerError
+        try:
+            if costly >= MOST_COSTLY:  # each of them takes seconds, and holds up the uploads of everybody
+                raise ex.ExplainerError(
+                    f"This file was not read, because decoding {MOST_COSTLY} files before it took too long; upload it without them.")
+            outcome = add(file_name, data, roles)
+        except ex.ExplainerError as error:
+            costly += isinstance(error, CostlyPicture)
+            outcome = error
+        yield outcome
 
 
 def remove(chosen: Iterable[Upload], role: str) -> None:

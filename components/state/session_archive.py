@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,12 @@ VERSION = 1
 MANIFEST = "session.json"
 MOST_BYTES = 190 * 2**20  # of all entries together; the server accepts uploads of 200 MB
 MOST_MANIFEST_BYTES = 2 * 2**20
+MOST_DIRECTORY_BYTES = 2**20  # of the zip file's list of entries, which is read whole; 2000 pictures take 130 kB
+END = struct.Struct("<4s8xI6x")  # the last 22 bytes of a zip file without a comment: its mark, and the bytes of its list
+END_MARK, LARGE_ZIP_MARK = b"PK\5\6", b"PK\6\7"
 DAMAGED = "This session file is damaged; save it again."
+_TOO_MUCH = (f"This file would unpack to more than {MOST_BYTES // 2**20} MB or {pool.MOST_PICTURES} pictures, more than a session may "
+             "hold.")
 NO_SESSION = "This is no session file of this app; make one with Save session."
 
 
@@ -67,6 +73,7 @@ def write(session: Session) -> bytes:
 def read(data: bytes) -> Session:
     """The session in a zip file. Raises ExplainerError for a file that is none, of a newer version, damaged, or too large."""
     try:
+        _refuse_directory(data)
         with zipfile.ZipFile(BytesIO(data)) as archive:
             sizes = _sizes(archive)
             if sizes.get(MANIFEST, MOST_MANIFEST_BYTES + 1) > MOST_MANIFEST_BYTES:
@@ -85,12 +92,23 @@ def _ending(name: str) -> str:
     return ending if re.fullmatch(r"\.[a-z0-9]{1,5}", ending) else ""
 
 
+def _refuse_directory(data: bytes) -> None:
+    """Raise ExplainerError for a zip file whose list of entries is large: 200 MB of it would become gigabytes.
+
+    Also for one that ends otherwise than ``write`` ends it, so that the list that zipfile reads is the one that is bounded here.
+    """
+    mark, directory = END.unpack(data[-END.size:]) if len(data) >= END.size else (b"", 0)
+    if mark != END_MARK or data[-2:] != b"\0\0" or data[-END.size - 20:-END.size].startswith(LARGE_ZIP_MARK):
+        raise ex.ExplainerError(DAMAGED if data.startswith(b"PK") else NO_SESSION)
+    if directory > MOST_DIRECTORY_BYTES:
+        raise ex.ExplainerError(_TOO_MUCH)
+
+
 def _sizes(archive: zipfile.ZipFile) -> dict[str, int]:
     """The unpacked bytes of each entry as the archive declares them."""
     entries = archive.infolist()
     if len(entries) > pool.MOST_PICTURES + 1 or sum(entry.file_size for entry in entries) > MOST_BYTES:
-        raise ex.ExplainerError(f"This file would unpack to more than {MOST_BYTES // 2**20} MB or {pool.MOST_PICTURES} pictures, more "
-                                "than a session may hold.")
+        raise ex.ExplainerError(_TOO_MUCH)
     if any(entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
         raise ex.ExplainerError(NO_SESSION)
     return {entry.filename: entry.file_size for entry in entries}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +43,12 @@ def digits_pairs(network: Classifier, n: int, seed: int = 0) -> ClassPairs:
     return pictures_pairs(network, [Image.fromarray(image[0].numpy()) for image in images])
 
 
-def pictures_pairs(network: Classifier, pictures: Sequence[Image.Image]) -> ClassPairs:
+def pictures_pairs(network: Classifier, pictures: Iterable[Image.Image]) -> ClassPairs:
     """Given pictures, each with the two classes that the network finds most probable. Raises ExplainerError for an empty set."""
-    if not pictures:
+    inputs = [network.preprocess(picture).cpu() for picture in pictures]
+    if not inputs:
         raise ExplainerError("A set needs at least one picture.")
-    images = torch.cat([network.preprocess(picture).cpu() for picture in pictures])
+    images = torch.cat(inputs)
     return ClassPairs(images, tuple(likeliest(network, x) for x in images.split(1)))
 
 

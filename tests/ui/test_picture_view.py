@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +10,8 @@ from PIL import Image
 from support import page
 
 import explainers as ex
+from components.state import decoded
+from explainers.decoding import Decoders
 
 SCAN = np.linspace(0, 4000, 96 * 64).reshape(64, 96).astype(np.uint16)
 QUERY = {"methods": ["Gradient"], "controls": "false"}
@@ -82,7 +83,11 @@ def test_a_window_in_the_link_is_kept(open_app):
     assert not app.exception and (page.value(app, "level"), page.value(app, "width")) == (1000, 100)
 
 
-def test_a_dicom_file_without_its_package_gets_one_line(open_app, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pydicom", None)
+def test_a_dicom_file_without_its_package_gets_one_line(open_app, monkeypatch, tmp_path):
+    (tmp_path / "pydicom.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # for the process that decodes
+    workers = Decoders(most=1)
+    monkeypatch.setattr(decoded, "decoders", lambda: workers)
     app = page.upload(open_app(query=QUERY), "uploaded_files", ("scan.dcm", bytes(128) + b"DICM" + bytes(100), "application/dicom"))
     assert len(page.errors(app)) == 1 and "pip install" in page.errors(app)[0] and page.errors(app)[0].startswith("scan.dcm")
+    workers.close()

@@ -8,10 +8,13 @@ from types import SimpleNamespace
 import pytest
 import streamlit as st
 from PIL import Image
+from support.corpus_pictures import many_scans
 
 import explainers as ex
-from components.state import link, pool, used_keys
+from components.state import decoded, link, pool, used_keys
 from components.state.pool import EXPLAIN, LABELLED, REFERENCE
+from explainers.cache import Owner
+from explainers.picture_limits import CostlyPicture
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +59,62 @@ def test_a_full_pool_takes_no_other_picture(monkeypatch, limit, value):
     assert pool.add("1 again.png", picture(1), [LABELLED]).roles == {EXPLAIN, LABELLED} and len(names()) == 2
 
 
+def test_after_some_costly_files_no_further_one_is_decoded(monkeypatch):
+    workers = decoded.decoders()
+
+    def check(data: bytes, waiting) -> object:
+        if data == b"costly":
+            raise CostlyPicture("Decoding this picture takes more than 1 s of computing.")
+        return workers.check(data, waiting)
+
+    monkeypatch.setattr(decoded, "decoders", lambda: SimpleNamespace(check=check))
+    files = [picture(1), b"no picture", b"costly", picture(2), b"costly", b"costly", picture(3), b"costly"]
+    outcomes = list(pool.add_each((str(number), data, [EXPLAIN]) for number, data in enumerate(files)))
+    assert names() == ["0", "3"] and [type(outcome) for outcome in outcomes[:2]] == [pool.Upload, ex.PictureError]
+    assert all("was not read" in str(outcome) for outcome in outcomes[6:]) and len(outcomes) == 8
+
+
+def test_an_upload_ends_with_the_script_that_waits_for_it(monkeypatch, session):
+    """Streamlit ends a replaced or abandoned script by an exception where it looks at the session's state."""
+
+    class Left(BaseException):
+        pass
+
+    class Gone(dict):
+        def __contains__(self, name: object) -> bool:
+            raise Left
+
+    pool.add("a.png", picture(1), [EXPLAIN])
+    monkeypatch.setattr(st, "session_state", Gone())
+    with pytest.raises(Left):
+        pool.add("slow.jpg", many_scans(1500, 4000), [EXPLAIN])
+
+
+def test_what_stays_decoded_is_bounded_for_a_session_and_for_the_server(monkeypatch, session):
+    uploads = [pool.add(f"{grey}.png", picture(grey), [EXPLAIN]) for grey in range(6)]
+    size = decoded.bytes_of(uploads[0].read())
+    assert size == 4 * 20 * 20
+    kept = [upload.read() for upload in uploads]
+    store = session.session_state[decoded.STORE]
+    assert list(store.pictures) == [upload.digest for upload in uploads[2:]] and uploads[5].read() is kept[5]
+    assert uploads[2].read() is kept[2] and list(store.pictures)[-1] == uploads[2].digest
+    monkeypatch.setattr(decoded, "SESSION_BYTES", 2 * size)
+    again = uploads[0].read()
+    assert again == kept[0] and again is not kept[0] and list(store.pictures) == [uploads[2].digest, uploads[0].digest]
+    monkeypatch.setattr(decoded, "SESSION_BYTES", size - 1)
+    uploads[1].read()
+    assert list(store.pictures) == [uploads[1].digest]
+    monkeypatch.setattr(decoded, "SERVER_BYTES", size)
+    monkeypatch.setattr(st, "session_state", {})
+    uploads[3].read()
+    assert not store.pictures and list(st.session_state[decoded.STORE].pictures) == [uploads[3].digest]
+
+
+def test_a_set_of_pictures_is_decoded_and_not_kept(session):
+    upload = pool.add("a.png", picture(1), [REFERENCE])
+    assert decoded.fresh(upload.data) == ex.read_picture(upload.data) and decoded.STORE not in session.session_state
+
+
 def test_a_set_is_known_by_its_pictures_in_whatever_order():
     a, b = (pool.add(f"{grey}.png", picture(grey), [REFERENCE]) for grey in (1, 2))
     assert pool.fingerprint([a, b]) == pool.fingerprint([b, a]) != pool.fingerprint([a])
@@ -85,6 +144,7 @@ def test_a_forgotten_link_comes_back_only_from_the_url(session):
 def test_results_belong_to_the_network_and_the_picture_that_used_them(monkeypatch):
     cache = ex.MapCache()
     monkeypatch.setattr(used_keys, "engine", lambda: SimpleNamespace(cache=cache))
+    monkeypatch.setattr(used_keys.visit, "owner", Owner)  # the real one asks Streamlit for its session
     for view, key in ((("net", "cat"), "aaaa"), (("net", "dog"), "bbbb"), (("other", "cat"), "cccc")):
         with used_keys.recorded(*view):
             cache.put(key, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import tracemalloc
 import zipfile
 from io import BytesIO
@@ -138,6 +139,29 @@ def test_parameters_that_streamlit_keeps_for_itself_are_left_out(open_app):
     data = archive_of({**GOOD, "settings": {"embed": ["true"], "EMBED_OPTIONS": ["light_theme"], "seed": ["7"]}})
     app = click(open_file(open_app(query={"methods": ["Gradient"]}), data), "confirm_session")
     assert not app.exception and page.value(app, "seed") == 7
+
+
+def many_entries(count: int) -> bytes:
+    """A zip file with so many empty entries, which all share one name."""
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    return entry * count + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count % 65536, count % 65536, len(entry) * count, 0, 0)
+
+
+def test_a_list_of_entries_that_would_become_gigabytes_is_not_read(monkeypatch):
+    data = many_entries(50_000)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("the list of entries was read"))
+    with pytest.raises(ex.ExplainerError, match="2000 pictures"):
+        read(data)
+
+
+@pytest.mark.parametrize("change", [
+    lambda data: data[:-2] + b"\1\0x",  # a comment
+    lambda data: data[:-22] + struct.pack("<4sIQI", b"PK\6\7", 0, 0, 1) + data[-22:],  # a zip file of the large kind
+    lambda data: data + b"tail"])
+def test_an_end_that_hides_the_list_of_entries_is_refused(change):
+    assert read(write(SAVED)) == SAVED
+    with pytest.raises(ex.ExplainerError):
+        read(change(write(SAVED)))
 
 
 def query(app) -> dict[str, list[str]]:
