@@ -8,6 +8,8 @@ import explainers as ex
 from components.adversarial_attack.attack_choice import Choice
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task
+from components.drawing.foreign_words import in_markdown
+from components.state.engine import engine
 from components.state.last_result import holds, last
 from components.state.workspace import Workspace
 from explainers import attack
@@ -25,7 +27,7 @@ def run(workspace: Workspace, choice: Choice) -> Attack:
     schedule.offer("Attack the picture")
     (state,) = schedule.run()
     if isinstance(state, Failed):
-        st.error(state.reason)
+        st.error(in_markdown(state.reason))
     if not isinstance(state, Ready):
         st.stop()
     result: Attack = state.value
@@ -42,7 +44,8 @@ def _task(workspace: Workspace, choice: Choice) -> Task:
         return ex.Cost(passes, passes.forward * of_one.forward + passes.backward * of_one.backward)
 
     def compute(progress: Progress) -> Attack:
-        return last(KEPT, key, lambda: attack.attack(
-            network, x, choice.target, epsilon=choice.epsilon, steps=choice.steps, towards=choice.towards, progress=progress))
+        return last(KEPT, key, lambda: engine().compute(lambda: attack.attack(
+            network, x, choice.target, epsilon=choice.epsilon, steps=choice.steps, towards=choice.towards,
+            progress=progress), progress, cost().seconds))
 
     return Task("Attack", key, cost, lambda: st.session_state[KEPT][1] if holds(KEPT, key) else None, compute)

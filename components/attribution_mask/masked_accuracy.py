@@ -17,6 +17,7 @@ from components.attribution_mask.recursive_masking import bases_and_iterations
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, measurement_task
 from components.drawing import curves
+from components.drawing.foreign_words import in_markdown
 from components.drawing.masked import unbroken
 from components.drawing.theme import GUIDE
 from components.sidebar import labelled_uploads
@@ -96,7 +97,7 @@ def draw(workspace: Workspace) -> None:
         pictures = _own(workspace)
     elif workspace.network.training_data != "scenes":
         st.caption("Scenes are measured on the two networks that know them, with and without biases. For "
-                   f"{workspace.network.title} choose {OWN}.")
+                   f"{in_markdown(workspace.network.title)} choose {OWN}.")
     if "integrated_gradients" in bases:
         st.caption("Integrated Gradients takes 50 times the passes of Gradient x Input, and DeepLIFT twice as many. Without biases "
                    "all three are the same.")
@@ -122,7 +123,7 @@ def _own(workspace: Workspace) -> Pictures | None:
             st.caption("Photographs cannot be drawn afresh as scenes can: upload some of yours, ten or more, each with its class at "
                        "the beginning of the file's name, as 285_cat.jpg or Egyptian cat 1.jpg.")
         return None
-    st.caption(f"{labelled.title}, {len(set(labelled.labels.tolist()))} classes, on {workspace.network.title}.")
+    st.caption(in_markdown(f"{labelled.title}, {len(set(labelled.labels.tolist()))} classes, on {workspace.network.title}."))
     return Pictures(labelled.identity, len(labelled), lambda progress: labelled)
 
 
@@ -148,7 +149,7 @@ def _run(judged: Sequence[tuple[LabelledInputs, str]], pictures: Pictures, itera
     curves_ready = []
     for (inputs, base), task, state in zip(judged, tasks, schedule.run(), strict=True):
         if isinstance(state, Failed):
-            st.error(f"{task.label}: {state.reason}")
+            st.error(in_markdown(f"{task.label}: {state.reason}"))
         elif isinstance(state, Ready):
             result = state.value[0]
             curves_ready.append(Curve(inputs.network, base, result.accuracy, result.reader, result.reader_accuracy))
@@ -166,7 +167,7 @@ def _after_drawing(task: Task, pictures: Pictures) -> Task:
             progress(round(1000 * seconds), round(1000 * (drawing + measuring)), None)
 
         pictures.load(lambda done, total, _: report(drawing * done / total))
-        return task.compute(lambda done, total, _: report(drawing + measuring * done / max(total, 1)))  # 0: it waits
+        return task.compute(lambda done, total, _: report(drawing + measuring * done / total) if total else progress(0, 0, None))
 
     return replace(task, cost=lambda: task.cost() + ex.Cost(ex.Passes(), drawing), compute=compute)
 
@@ -179,7 +180,7 @@ def _show(ready: Sequence[Curve]) -> None:
     for place, group in zip(st.columns(len(groups), gap="medium"), groups, strict=True):
         network = group[0].network
         with place:
-            st.markdown(f"**{network.title}**")
+            st.markdown(f"**{in_markdown(network.title)}**")
             drawing = _chart(group)
             st.plotly_chart(drawing, key=f"accuracy-{network.name}", height=HEIGHT, config={"displayModeBar": False},
                             alt=f"Masked input accuracy of {network.title} after each mask. {curves.in_words(drawing)}")

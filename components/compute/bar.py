@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from components.compute import asked
-from components.compute.naming import in_markdown
+from components.drawing.foreign_words import in_markdown
 
 EVERY = 0.1  # seconds between two updates
 

@@ -24,7 +24,9 @@ from components.compute import asked
 from components.compute.bar import Bar
 from components.compute.task import Failed, Pending, Ready, State, Task
 from components.compute.time_left import TimeLeft
+from components.compute.turn_words import still_to_come, until_its_turn
 from components.drawing.numbers import passes_in_words, seconds_in_words
+from components.state.engine import engine
 from explainers.keys import key_of
 
 log = logging.getLogger(__name__)
@@ -180,10 +182,10 @@ class Schedule:
             "stop" in st.session_state  # noqa: B015  Streamlit ends a replaced script here
             if total:
                 left.running(number, done / total)
-                text = f"about {seconds_in_words(left.seconds)} left"
+                text = still_to_come(engine(), left.seconds)
             else:  # see ``explainers.progress``
                 left.wait()
-                text = "waits until another session's run gives way"
+                text = until_its_turn(engine(), left.seconds)
             view.report(job.at, f"{task.label}{count}, {text}", left.fraction, preview)
 
         view.start(task.key)
