@@ -6,8 +6,10 @@ import dataclasses
 import json
 import struct
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import safetensors.torch
@@ -72,8 +74,49 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {_unpack(k, tensors): _unpack(v, tensors) for k, v in content}
     if kind == "dataclass":
         module, name, fields = content
-        return _dataclass(module, name)(**{field: _unpack(item, tensors) for field, item in fields.items()})
+        result, values = _dataclass(module, name), {field: _unpack(item, tensors) for field, item in fields.items()}
+        _check_fields(result, values)
+        return result(**values)
     raise ValueError(f"unknown kind {kind!r}")
+
+
+def _check_fields(result: type, values: Mapping[str, Any]) -> None:
+    """Raise ValueError for a value of another type than the dataclass declares: such an entry was not written by this program."""
+    hints = _hints(result)
+    for name, value in values.items():
+        if not is_of(value, hints.get(name, Any)):
+            raise ValueError(f"{name} of {result.__name__} is a {type(value).__name__}")
+
+
+@lru_cache(maxsize=64)
+def _hints(result: type) -> dict[str, Any]:
+    return get_type_hints(result)
+
+
+def is_of(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type, such as ``tuple[int, ...] | None``, and so are the items of a container. A whole
+    number may stand for a float; what is no type and no container of types, such as ``Any``, holds everything."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(is_of(value, part) for part in parts)
+    if hint is float:
+        return isinstance(value, (float, int))
+    if origin is None:
+        return not isinstance(hint, type) or isinstance(value, hint)
+    if not isinstance(origin, type):
+        return True
+    return isinstance(value, origin) and _holds(value, parts)
+
+
+def _holds(container: Any, parts: tuple[Any, ...]) -> bool:
+    """Whether the items of a container are of the annotated types."""
+    if isinstance(container, Mapping):
+        return all(is_of(name, parts[0]) and is_of(item, parts[1]) for name, item in container.items())
+    if isinstance(container, tuple) and Ellipsis not in parts:
+        return len(container) == len(parts) and all(is_of(item, part) for item, part in zip(container, parts, strict=True))
+    return not isinstance(container, Sequence) or all(is_of(item, parts[0]) for item in container)
 
 
 def _dataclass(module: str, name: str) -> type:

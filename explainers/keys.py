@@ -22,6 +22,26 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([_plain(part) for part in parts]).encode()).hexdigest()
 
 
+def is_private(*parts: Any) -> bool:
+    """Whether any of the parts of a key, or what they hold, is private: results that depend on it stay off the disk.
+
+    Parts are those of ``key_of``. Questions, labelled sets and reference sets say of themselves whether they are private; an array
+    of pixels cannot, so whoever passes that of a private picture computes inside ``MapCache.in_memory``.
+    """
+    return any(_is_private(part) for part in parts)
+
+
+def _is_private(part: Any) -> bool:
+    for name in ("stays_in_memory", "private"):
+        if isinstance(getattr(part, name, None), bool):
+            return bool(getattr(part, name))
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return is_private(*(getattr(part, f.name) for f in dataclasses.fields(part)))
+    if isinstance(part, Mapping):
+        return is_private(*part.values())
+    return isinstance(part, (tuple, list)) and is_private(*part)
+
+
 def array_digest(values: Tensor | np.ndarray) -> str:
     """sha256 of the shape, type and bytes of a tensor on any device, or of an array."""
     array = np.ascontiguousarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)

@@ -9,10 +9,10 @@ Its key is made of the metric, its version, its settings and the subject.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, get_args, get_type_hints
 
 from explainers.attribution import Attribution
 from explainers.context import Context, RunOptions
@@ -20,6 +20,7 @@ from explainers.contract import Metric
 from explainers.data.labelled import LabelledInputs
 from explainers.errors import ExplainerError
 from explainers.keys import key_of
+from explainers.memory import in_one_sentence
 from explainers.metrics import metric as find_metric
 from explainers.networks.classifier import Classifier
 from explainers.passes import Passes
@@ -51,6 +52,11 @@ class Measurement:
         return key_of("measurement", self.metric.key, self.metric.version, self.settings, self.subject)
 
     @property
+    def result_type(self) -> type:
+        """The class of the result, which the metric's ``evaluate`` declares."""
+        return _result_type(self.metric.evaluate)
+
+    @property
     def network(self) -> Classifier:
         """The network of the subject."""
         return self.subject.network
@@ -62,6 +68,13 @@ class Measurement:
     def run(self, options: RunOptions | None = None) -> Any:
         """Compute the result. Raises ExplainerError and Cancelled."""
         return run_together([self], options)[0]
+
+
+@lru_cache(maxsize=32)
+def _result_type(evaluate: Callable[..., Any]) -> type:
+    """The class ``R`` of a function that is declared to return ``list[R]``; ``object`` where it declares nothing."""
+    (declared,) = get_args(get_type_hints(evaluate).get("return", list[object])) or (object,)
+    return declared if isinstance(declared, type) else object
 
 
 def judge(metric: str, subject: Subject, **settings: Any) -> Measurement:
@@ -76,7 +89,8 @@ def run_together(measurements: Sequence[Measurement], options: RunOptions | None
     network = first.network.metered()
     context = Context(network, first.subject.seed, options, first.subject.reference_set)
     context.progress(0, 1)
-    results = first.metric.evaluate([measurement.subject for measurement in measurements], first.settings, context)
+    with in_one_sentence(network.title):
+        results = first.metric.evaluate([measurement.subject for measurement in measurements], first.settings, context)
     context.progress(1, 1)
     return results
 

@@ -27,6 +27,7 @@ from explainers.data.reference import default as default_reference
 from explainers.ensembles import Ensemble, attribute
 from explainers.errors import UnsupportedError
 from explainers.keys import array_digest, key_of
+from explainers.memory import in_one_sentence
 from explainers.methods import method as find_method
 from explainers.networks.classifier import Classifier
 from explainers.passes import Passes
@@ -64,8 +65,9 @@ class Question:
 
     x: one image (1, C, H, W), preprocessed. target: None becomes the network's top-1 class. settings: an instance of the method's
     settings dataclass. reference: the images that a method fits its statistics on; None for the network's own set or, where it
-    has none, copies of the image. ensemble: which maps of the method are combined; by default its one map. Raises ExplainerError
-    for an image, a target or settings that do not fit.
+    has none, copies of the image. ensemble: which maps of the method are combined; by default its one map. private: the image is
+    somebody's own, so an engine keeps what it computes from it in memory and off the disk; it does not change the map, and so is no
+    part of the key. Raises ExplainerError for an image, a target or settings that do not fit.
     """
 
     network: Classifier
@@ -76,6 +78,7 @@ class Question:
     seed: int = 0
     reference: ReferenceSet | None = None
     ensemble: Ensemble = field(default_factory=Ensemble)
+    private: bool = False
 
     def __post_init__(self) -> None:
         x = one_image(self.network, self.x).clone()  # so that a caller who changes the image later does not change the question
@@ -99,6 +102,12 @@ class Question:
     def params(self) -> dict[str, Any]:
         """The method's settings by name, and those of the ensemble where there is one."""
         return {**dataclasses.asdict(self.settings), **self.ensemble.settings}
+
+    @property
+    def stays_in_memory(self) -> bool:
+        """Whether results about this question must not be written to disk: its image is private, or the reference images given for
+        it are and its method fits statistics on them."""
+        return self.private or (self.reference is not None and self.reference.private and self.method.fits_statistics)
 
     @cached_property
     def image_digest(self) -> str:
@@ -153,8 +162,9 @@ class Question:
         context = Context(network, self.seed, options, self.reference_set)
         begin = time.perf_counter()
         context.progress(0, 1)
-        raw = attribute(self.ensemble, partial(self._one_map, network), self.x, context)
-        native = raw.native.detach().to("cpu", torch.float32).contiguous().clone()
+        with in_one_sentence(network.title):
+            raw = attribute(self.ensemble, partial(self._one_map, network), self.x, context)
+            native = raw.native.detach().to("cpu", torch.float32).contiguous().clone()
         seconds = time.perf_counter() - begin
         context.progress(1, 1)
         note = self.reference_set.note if self.reference_set else ""
@@ -172,11 +182,12 @@ class Question:
 
 
 def ask(network: Classifier, x: Tensor, method: str, *, target: Target | PlainTarget | None = None, seed: int = 0,
-        reference: ReferenceSet | None = None, **params: Any) -> Question:
-    """The question for a method by its key, and settings of it and of an ensemble by name. Raises ExplainerError."""
+        reference: ReferenceSet | None = None, private: bool = False, **params: Any) -> Question:
+    """The question for a method by its key, and settings of it and of an ensemble by name. private: see ``Question``. Raises
+    ExplainerError."""
     declaration, target = find_method(method), network.target(one_image(network, x), target)
     own, ensemble = ensembles.split(declaration.title, params)
-    return Question(network, x, declaration, target, declaration.settings(**own), seed, reference, ensemble)
+    return Question(network, x, declaration, target, declaration.settings(**own), seed, reference, ensemble, private)
 
 
 def one_image(network: Classifier, x: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ def draw() -> None:
         cache = engine().cache
         contents = cache.contents()
         st.caption(f"{contents.entries} results (maps, numbers, fitted statistics): {contents.memory_bytes / MEGABYTE:.1f} MB in "
-                   f"memory, {contents.disk_bytes / MEGABYTE:.1f} MB on disk{_age(contents.oldest)}. All sessions share them. A run "
-                   "that goes on elsewhere is not touched, and neither are uploaded pictures.")
+                   f"memory, {contents.disk_bytes / MEGABYTE:.1f} MB on disk{_age(contents.oldest)}. All sessions share them. "
+                   "What is computed from uploaded pictures is in memory alone, and is deleted soon after their tab was closed. A "
+                   "run that goes on elsewhere is not touched, and neither are uploaded pictures.")
         keys = used_keys.of_view()
         st.button(f"Delete those of this view ({len(keys)})", key="clear_view", on_click=_clear_view, disabled=not keys,
                   width="stretch", help="The maps and numbers of this picture and network that this tab has shown.")

@@ -12,8 +12,9 @@ import streamlit as st
 from PIL import Image
 
 import explainers as ex
+from components.drawing.foreign_words import in_markdown, shortened
 from components.sidebar import pool_uploader, uploading
-from components.state import link, pool
+from components.state import link, pool, visit
 from components.state.link import Missing
 from components.state.model_input import Picture
 from explainers.pictures import ACCEPTED
@@ -42,6 +43,7 @@ def pick(network: ex.Classifier | Missing | None) -> Picture | Missing:
     The samples of the kind that the network was trained on come first. An uploader is drawn only where nothing is missing, because
     the page itself then has a place for the file.
     """
+    visit.owner()
     kind = network.training_data if isinstance(network, ex.Classifier) else ""
     kind = kind if kind in {sample.kind for sample in ex.samples()} else PHOTOGRAPHS
     uploads = pool.uploads(pool.EXPLAIN)
@@ -52,7 +54,7 @@ def pick(network: ex.Classifier | Missing | None) -> Picture | Missing:
     if not isinstance(chosen, Missing):
         pool_uploader.draw(
             UPLOADER, pool.EXPLAIN, "Upload pictures",
-            f"{ACCEPTED}. Pictures stay in memory and are never written to disk.")
+            f"{ACCEPTED}. Pictures, and all that is computed from them, stay in memory and are never written to disk.")
         uploading.complain(pool_uploader.complaints(UPLOADER))
     return chosen
 
@@ -74,8 +76,8 @@ def _chosen(kind: str) -> Picture | Missing:
     if upload:
         return _picture_of(upload.name, upload.file_name, upload)
     if name.startswith(pool.PREFIX):
-        return Missing("picture", uploading.plain(file_name) or "an uploaded picture", uploading.plain(name.removeprefix(pool.PREFIX)))
-    return Missing("picture", uploading.plain(name))
+        return Missing("picture", shortened(file_name) or "an uploaded picture", shortened(name.removeprefix(pool.PREFIX)))
+    return Missing("picture", shortened(name))
 
 
 def _is_of_former_kind(name: str, kind: str, samples: dict[str, ex.Sample]) -> bool:
@@ -105,11 +107,11 @@ def _sample(name: str) -> Picture:
     return Picture(sample.name, sample.title, sample.load(), kind=sample.kind, source=sample.source)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False, scope="session")
+@st.cache_resource(max_entries=1, show_spinner=False, scope="session")
 def _picture_of(name: str, file_name: str, _upload: pool.Upload) -> Picture:
-    """An upload as a picture that can be explained. The last few are kept, because a large one's digest takes a tenth of a second."""
+    """An upload as a picture that can be explained. The last one is kept, because a large one's digest takes a tenth of a second."""
     read = _upload.read()
-    return Picture(name, uploading.plain(file_name), read.image, read.notes, deep=None if read.values is None else read)
+    return Picture(name, shortened(file_name), read.image, read.notes, deep=None if read.values is None else read)
 
 
 def _uploads(uploads: Sequence[pool.Upload], chosen: str) -> None:
@@ -119,10 +121,11 @@ def _uploads(uploads: Sequence[pool.Upload], chosen: str) -> None:
     names = [upload.name for upload in uploads]
     at = names.index(chosen) if chosen in names else -1
     begin = max(at, 0) // AT_ONCE * AT_ONCE
-    _thumbnails("uploads", [Thumbnail(upload.name, uploading.plain(upload.file_name), partial(_image_of, upload))
+    _thumbnails("uploads", [Thumbnail(upload.name, shortened(upload.file_name), partial(_image_of, upload))
                             for upload in uploads[begin:begin + AT_ONCE]], chosen)
     with st.container(key="upload_steps", gap="small"):
-        st.caption(f"{at + 1} of {len(names)}: {uploading.plain(uploads[at].file_name)}" if at >= 0 else f"{len(names)} uploaded")
+        name = in_markdown(shortened(uploads[at].file_name))
+        st.caption(f"{at + 1} of {len(names)}: {name}" if at >= 0 else f"{len(names)} uploaded")
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             _step("previous_picture", "Previous", names[at - 1] if at > 0 else "")
             _step("next_picture", "Next", names[at + 1] if at + 1 < len(names) else "")
@@ -171,20 +174,31 @@ def _image_of(upload: pool.Upload) -> Image.Image:
 def _thumbnails(key: str, thumbnails: Sequence[Thumbnail], chosen: str) -> None:
     """A small button for each picture, with the picture as its background; the chosen one has a frame."""
     frame = f".st-key-{_key(chosen)} button {{ --current: 1; outline: 3px solid var(--accent) !important; }}"
-    st.html(f"<style>{''.join(_paint(each.name, each.load) for each in thumbnails)}{frame}</style>")
+    paints = (_paint_upload if each.name.startswith(pool.PREFIX) else _paint_sample for each in thumbnails)
+    styles = [paint(each.name, each.load) for paint, each in zip(paints, thumbnails, strict=True)]
+    st.html(f"<style>{''.join(styles)}{frame}</style>")
     with st.container(key=key, horizontal=True, gap=None):
         for each in thumbnails:
-            st.button(each.title, key=_key(each.name), help=each.title, on_click=choose, args=(each.name,))
+            st.button(in_markdown(each.title), key=_key(each.name), help=in_markdown(each.title), on_click=choose, args=(each.name,))
 
 
 def _key(name: str) -> str:
     return "picture-" + "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
-def _paint(name: str, _load: Callable[[], Image.Image]) -> str:
-    """The style that gives a button its background. The name alone decides it, because a name stands for one picture only."""
-    image = _load()
+@st.cache_data(max_entries=128, show_spinner=False)
+def _paint_sample(name: str, _load: Callable[[], Image.Image]) -> str:
+    return _paint(name, _load())
+
+
+@st.cache_data(max_entries=512, show_spinner=False, scope="session")
+def _paint_upload(name: str, _load: Callable[[], Image.Image]) -> str:
+    """Like ``_paint_sample``, but kept by the session alone. The name decides it, because it holds the picture's digest."""
+    return _paint(name, _load())
+
+
+def _paint(name: str, image: Image.Image) -> str:
+    """The style that gives a button its background."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)

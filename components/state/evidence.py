@@ -198,7 +198,7 @@ def _lookup_weights(workspace: Workspace, question: ex.Question) -> None:
     settings = sanity_checks.Params()
     changes = _changes(workspace.network.fingerprint, settings, workspace.network)
     asked = StepQuestion(question, changes[-1], settings.how, settings.draw_seed)
-    step = engine().lookup_computed(sanity_checks.STEP, asked.parts)
+    step = engine().lookup_computed(sanity_checks.STEP, asked.parts, sanity_checks.Step)
     if step is not None:
         _put(WEIGHTS, question, against_weights(step, len(changes), len(changes), settings.mode, settings.how))
 

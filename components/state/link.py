@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 REMEMBERED = "link"
+MAY_BE_EMPTY = ("methods", "bases")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,19 @@ def put(parameter: str, value: str) -> None:
         st.query_params[parameter] = value
     else:
         st.query_params.pop(parameter, None)
+
+
+def drop_empty() -> None:
+    """Take parameters without a value out of the address, and run the page again where there are some. For a session's first run.
+
+    Streamlit takes an empty value for a choice of nothing, also where a choice must be made. It says something only where a choice
+    may be nothing, and is not by default (``MAY_BE_EMPTY``).
+    """
+    empty = [name for name in st.query_params if name not in MAY_BE_EMPTY and not any(st.query_params.get_all(name))]
+    for name in empty:
+        del st.query_params[name]
+    if empty:
+        st.rerun()
 
 
 def forget() -> None:

@@ -30,6 +30,11 @@ class Picture:
     source: str = ""
     deep: ex.Picture | None = None
 
+    @property
+    def is_private(self) -> bool:
+        """Whether it is a person's own, so that nothing computed from it is written to disk."""
+        return not self.kind
+
     @cached_property
     def digest(self) -> str:
         """The sha256 of its pixels."""

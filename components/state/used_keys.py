@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
+from components.state import pool, visit
 from components.state.engine import engine
 
 USED = "used_keys"
@@ -15,10 +16,15 @@ VIEW = "current_view"
 
 @contextmanager
 def recorded(network: str, picture: str) -> Iterator[None]:
-    """While a page runs: remember the keys of the results that it gets or stores. network, picture: their fingerprints."""
+    """While a page runs: remember the keys of the results that it gets or stores. network, picture: their fingerprints.
+
+    Once the session has uploaded pictures, the results stay in memory and belong to it (see ``visit``): also those of measurements
+    over sets, which do not know where their pictures are from.
+    """
     view = st.session_state[VIEW] = (network, picture)
     keys: set[str] = st.session_state.setdefault(USED, {}).setdefault(view, set())
-    with engine().cache.recorded(keys):
+    cache = engine().cache
+    with cache.recorded(keys), cache.in_memory(bool(pool.uploads()), visit.owner()):
         yield
 
 

@@ -63,7 +63,8 @@ class Workspace:
         their range."""
         own, ensemble = ensembles.split(method.title, params)
         settings = method.settings(**own)
-        return ex.Question(self.network, self.input.x, method, self.target, settings, self.seed, self.reference, ensemble)
+        return ex.Question(self.network, self.input.x, method, self.target, settings, self.seed, self.reference, ensemble,
+                           self.picture.is_private)
 
 
 @lru_cache(maxsize=16)

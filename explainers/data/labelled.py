@@ -57,7 +57,7 @@ class LabelledInputs:
 
     set_id: stands for images and labels in cache keys. load: ``load(progress)`` returns the images (N, C, H, W), preprocessed for
     ``network``, and the labels (N,). reference_set: the images that the judged method fits its statistics on. reader: another network
-    that reads what a metric makes of the images.
+    that reads what a metric makes of the images. private: the images are somebody's own, so results on them stay off the disk.
     """
 
     network: Classifier
@@ -67,16 +67,22 @@ class LabelledInputs:
     seed: int = 0
     reference_set: ReferenceSet | None = None
     reader: Classifier | None = None
+    private: bool = False
 
     @classmethod
     def given(cls, network: Classifier, images: Tensor, labels: Tensor, seed: int = 0,
-              reference_set: ReferenceSet | None = None, reader: Classifier | None = None) -> LabelledInputs:
+              reference_set: ReferenceSet | None = None, reader: Classifier | None = None, private: bool = False) -> LabelledInputs:
         """From preprocessed images (N, C, H, W) and labels (N,). Raises ExplainerError if there are none or their numbers differ."""
         if len(images) == 0 or tuple(labels.shape) != (len(images),):
             raise ExplainerError(f"Every image needs one label: {len(images)} images came with labels of shape "
                                  f"{tuple(labels.shape)}.")
         set_id = f"{array_digest(images)} {array_digest(labels)}"
-        return cls(network, set_id, len(images), lambda progress: (images, labels), seed, reference_set, reader)
+        return cls(network, set_id, len(images), lambda progress: (images, labels), seed, reference_set, reader, private)
+
+    @property
+    def stays_in_memory(self) -> bool:
+        """Whether results on this subject must not be written to disk: its images are private, or its reference set is."""
+        return self.private or (self.reference_set is not None and self.reference_set.private)
 
     @property
     def identity(self) -> str:

@@ -38,8 +38,9 @@ class ReferenceSet:
     """``size`` images, preprocessed for one network. ``identity`` stands for their pixels in cache keys.
 
     note: a warning for maps computed from copies of the explained image, else "". private: the images are a person's pictures, so
-    only statistics may be written to disk, nothing from which a picture could be reconstructed. statistics: for a set whose images
-    are not here, what was fitted on all of them; ``draw`` then raises ExplainerError.
+    what is computed from them is kept in memory, and nothing of it is written to disk; copies of the explained image are as private
+    as the question about it. statistics: for a set whose images are not here, what was fitted on all of them; ``draw`` then raises
+    ExplainerError.
     """
 
     title: str

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from streamlit.runtime.caching import cache_data_api, cache_resource_api
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 from support.networks import APP_NETWORK
 from support.paths import ROOT
@@ -19,6 +21,17 @@ from components.state import engine as state_engine
 def main_module(monkeypatch) -> None:
     """AppTest makes the app's script ``__main__`` and leaves it there; a process that a later test starts would run it."""
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(autouse=True)
+def a_session_without_the_app(monkeypatch) -> None:
+    """What a test calls itself, without AppTest, belongs to a session too, as far as the caches of a session are concerned."""
+    def session_id() -> str:
+        context = get_script_run_ctx(suppress_warning=True)
+        return context.session_id if context else "test"
+
+    for api in (cache_data_api, cache_resource_api):
+        monkeypatch.setattr(api, "get_session_id_or_throw", session_id)
 
 
 @pytest.fixture(scope="session")
