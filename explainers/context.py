@@ -14,6 +14,7 @@ from explainers.attribution import Attribution
 from explainers.data.reference import ReferenceSet
 from explainers.errors import ExplainerError
 from explainers.keys import key_of
+from explainers.memory import OutOfMemory, free_bytes, give_back, ran_out
 from explainers.networks.classifier import Classifier
 from explainers.passes import Passes
 from explainers.progress import Progress, report
@@ -25,9 +26,9 @@ _MOST_IMAGES = 256
 
 
 class FitStore(Protocol):
-    """Where fitted statistics are kept: named tensors and numbers, by a hexadecimal key."""
+    """Where fitted statistics are kept: named tensors and numbers, by a hexadecimal key. A value of another ``kind`` is none."""
 
-    def get(self, key: str) -> Any: ...
+    def get(self, key: str, kind: type = object) -> Any: ...
 
     def put(self, key: str, value: Any) -> None: ...
 
@@ -122,8 +123,8 @@ class Context:
             stop = min(start + self.batch_size, total)
             try:
                 result = work(start, stop)
-            except RuntimeError as error:
-                if not _out_of_memory(error):
+            except Exception as error:
+                if not ran_out(error):
                     raise
                 result = None
                 if stop - start == 1:
@@ -132,8 +133,7 @@ class Context:
                         "choose a smaller network or another device.") from error
             if result is None:  # outside the except block, where the failed batch's tensors are gone
                 self.batch_size = max(1, (stop - start) // 2)
-                if self.network.device.type == "cuda":
-                    torch.cuda.empty_cache()
+                give_back()
                 continue
             yield start, stop, result
             start = stop
@@ -172,7 +172,7 @@ class Context:
         if ready is not None:
             return ready
         before = self.network.counted()
-        fitted = self.stored((*key, self._reference), compute)
+        fitted = self.stored((*key, self._reference), compute, dict)
         if self.network.meter:
             self.network.meter.passes = before
         return fitted
@@ -181,16 +181,17 @@ class Context:
         """Whether ``fit`` has the statistics of this key already, so that it takes no time."""
         return is_fitted(self.network, self.reference, key, self._fits)
 
-    def stored(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
-        """The result of ``compute`` for this network and ``key`` (see ``keys.key_of``), or the stored one where there is one."""
-        return self._get_or_compute(stored_name(self.network, key), compute)
+    def stored(self, key: tuple[Any, ...], compute: Callable[[], T], kind: type = object) -> T:
+        """The result of ``compute`` for this network and ``key`` (see ``keys.key_of``), or the stored one where there is one of
+        this kind."""
+        return self._get_or_compute(stored_name(self.network, key), compute, kind)
 
-    def get_or_compute(self, name: str, parts: Sequence[Any], compute: Callable[[], T]) -> T:
-        """The result of ``compute``, or the one stored under the key that ``Engine.get_or_compute`` uses."""
-        return self._get_or_compute(key_of(name, *parts), compute)
+    def get_or_compute(self, name: str, parts: Sequence[Any], compute: Callable[[], T], kind: type = object) -> T:
+        """The result of ``compute``, or the one of this kind that is stored under the key that ``Engine.get_or_compute`` uses."""
+        return self._get_or_compute(key_of(name, *parts), compute, kind)
 
-    def _get_or_compute(self, key: str, compute: Callable[[], T]) -> T:
-        value = self._fits.get(key) if self._fits else None
+    def _get_or_compute(self, key: str, compute: Callable[[], T], kind: type) -> T:
+        value = self._fits.get(key, kind) if self._fits else None
         if value is None:
             value = compute()
             if self._fits:
@@ -216,15 +217,27 @@ def seeded(seed: int, index: int = 0) -> torch.Generator:
 
 
 def fitting_batch(network: Classifier) -> int:
-    """How many images go through the network at once: as many as fit into memory, at most 256."""
-    per_image = 3 * network.activation_bytes  # for the forward pass, the backward pass and the workspaces of the convolutions
+    """How many images go through the network at once: as many as fit into memory, at most 256.
+
+    A forward and a backward pass of a batch take about the bytes of its activations, most methods no more, and a few up to three times
+    as much. On the CPU the number is the same on every machine, unless little memory is free. Raises OutOfMemory where not even a
+    gradient of one image fits: the system would then end the whole process instead of refusing the memory.
+    """
+    per_image = 3 * network.activation_bytes
     if network.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(network.device)
         budget = free // 2
     else:
-        budget = _CPU_BATCH_BYTES
+        budget = min(_CPU_BATCH_BYTES, _free_on_cpu(network))
     return int(max(1, min(_MOST_IMAGES, budget // per_image)))
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+def _free_on_cpu(network: Classifier) -> int:
+    free = free_bytes()
+    if free is None:
+        return _CPU_BATCH_BYTES
+    needed = network.activation_bytes
+    if free < needed:
+        raise OutOfMemory(f"{network.title} needs about {needed / 2**30:.1f} GB for one image, and only {free / 2**30:.1f} GB of "
+                          "memory are free: close other programs, or choose a smaller network or input size.")
+    return free

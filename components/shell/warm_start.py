@@ -2,6 +2,7 @@
 
 The server calls ``while_serving`` once. A page waits in ``finish`` for the libraries, so that two threads never import the same
 packages at once. The network follows in the same thread, while the page draws its sidebar; a page that needs it waits for it there.
+Later the thread gives memory back whenever the server is at rest (see ``idle_memory``).
 """
 
 from __future__ import annotations
@@ -14,15 +15,26 @@ from typing import Any
 
 _warming: threading.Thread | None = None
 _imported = threading.Event()
+_ended = threading.Event()
 
 
 @asynccontextmanager
 async def while_serving(_server: Any) -> AsyncIterator[dict[str, Any]]:
     """What the server holds open from its start to its end."""
     global _warming
-    _warming = threading.Thread(target=_warm, name="warm start", daemon=True)
+    _ended.clear()
+    _warming = threading.Thread(target=_serve, name="warm start", daemon=True)
     _warming.start()
     yield {}
+    _ended.set()
+
+
+def _serve() -> None:
+    _warm()
+    from components.shell import idle_memory
+    from explainers.memory import give_back
+
+    idle_memory.return_when_idle(_ended, give_back)
 
 
 def _warm() -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
+from explainers.memory import in_one_sentence
 from explainers.networks.feature_maps import FeatureLayers, feature_layers
 from explainers.networks.graph import PLAIN, Graph, Link, Rule, Shape
 from explainers.networks.outputs import recognise
@@ -28,6 +29,7 @@ from explainers.target import PlainTarget, Target
 
 _TIMING_SECONDS = 0.1
 _TIMING_BYTES = 64 * 2**20  # of activations in the batch that is timed: larger batches for smaller networks, as methods use them
+_MOST_TIMING_BYTES = 512 * 2**20  # above this, one image is timed instead of two
 
 
 class Meter:
@@ -58,6 +60,8 @@ class Classifier:
         self.name, self.title, self.training_data = name, title, training_data
         self.statistics = statistics
         self.categories = tuple(categories)
+        if not self.categories:
+            raise ExplainerError(f"{title} has no classes, and a classifier has at least one.")
         self.preprocessing = preprocessing
         self.device = torch.device(device)
         self.meter: Meter | None = None
@@ -68,13 +72,19 @@ class Classifier:
         self.graph: Graph | None = recognised.graph
         self.untraceable = recognised.untraceable
         self.module: nn.Module = recognised.module.to(self.device)
-        self.notes: tuple[str, ...] = (*notes, *recognised.notes, *self._untraceable_note())
+        self.notes: tuple[str, ...] = (*notes, *recognised.notes, *self._untraceable_note(), *self._one_class_note())
 
     def _untraceable_note(self) -> tuple[str, ...]:
         if self.graph is not None:
             return ()
         return ("The layers of this network cannot be followed, so the methods that walk them are off; those that need only logits "
                 "and gradients work.",)
+
+    def _one_class_note(self) -> tuple[str, ...]:
+        if len(self.categories) > 1:
+            return ()
+        return ("This network has one class, whose probability is always 1. Maps explain its logit; what is measured by probabilities "
+                "says nothing.",)
 
     @property
     def walkable(self) -> Graph:
@@ -160,7 +170,7 @@ class Classifier:
 
     def predict(self, x: Tensor) -> Tensor:
         """The softmax probabilities (N, K) of a batch."""
-        with torch.inference_mode():
+        with in_one_sentence(self.title), torch.inference_mode():
             return self.logits(x).softmax(-1)
 
     def gradient(self, x: Tensor, target: Target | PlainTarget, rules: Mapping[str, Rule] = PLAIN) -> Tensor:
@@ -202,7 +212,8 @@ class Classifier:
 
     def measure(self) -> None:
         """Measure shapes, feature layers and memory now, so that the views share them."""
-        _ = self.shapes, self.features, self.activation_bytes
+        with in_one_sentence(self.title):
+            _ = self.shapes, self.features, self.activation_bytes
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
@@ -275,14 +286,18 @@ class Classifier:
         return repr(chain[-1].source if chain else self.graph.output if self.graph is not None else "the whole network")
 
     def pass_seconds(self) -> Passes:
-        """Measured seconds of a forward pass and of a backward pass, each for one image in a batch of 2 to 16."""
-        with self._measuring:
+        """Measured seconds of a forward pass and of a backward pass, each for one image in a batch of 2 to 16.
+
+        Of a network whose activations take much memory, such as one with inputs of 1024 pixels, a single image is timed.
+        """
+        with self._measuring, in_one_sentence(self.title):
             return self._pass_seconds
 
     @cached_property
     def _pass_seconds(self) -> Passes:
         """The shortest of up to 5 measurements, because one made while the machine is busy can be ten times too long."""
-        batch = max(2, min(16, _TIMING_BYTES // self.activation_bytes))
+        least = 2 if 2 * self.activation_bytes <= _MOST_TIMING_BYTES else 1
+        batch = max(least, min(16, _TIMING_BYTES // self.activation_bytes))
         x = torch.zeros(batch, self.channels, *self.input_size, device=self.device)
         self._timed_pass(x)  # the first pass of a batch size prepares memory and kernels, which can take as long as the pass
         begin, tries = time.perf_counter(), [self._timed_pass(x)]

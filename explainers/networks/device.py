@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
 import torch
 
 from explainers.errors import ExplainerError
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+from explainers.memory import keep_large_blocks
 
 
 def choose(name: str | torch.device | None = None) -> torch.device:
@@ -26,7 +22,7 @@ def choose(name: str | torch.device | None = None) -> torch.device:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
     if device.type == "cpu":
-        _keep_large_blocks()
+        keep_large_blocks()
     return device
 
 
@@ -34,19 +30,3 @@ def _best() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _keep_large_blocks() -> None:
-    """Make glibc keep freed memory for the next pass.
-
-    By default it returns every block above 32 MiB to the kernel, which must clear the same memory again for each layer of each
-    pass. With batches of images that took longer than the convolutions.
-    """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return
-    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -1,0 +1,102 @@
+"""Memory that has run out, and memory that is given back to the system.
+
+Where memory runs out, every layer below says so in its own way: torch's allocators, the libraries of its convolutions and of its
+linear algebra, numpy, Python and the operating system. ``ran_out`` knows them all; ``in_one_sentence`` makes one sentence of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from explainers.errors import ExplainerError
+
+_MESSAGES = (  # in lower case
+    "allocate memory",  # torch on the CPU and the operating system: "DefaultCPUAllocator: can't allocate memory"
+    "not enough memory",  # torch on Windows
+    "insufficient memory",
+    "out of memory",  # CUDA and Apple's MPS, also where they raise no torch.OutOfMemoryError
+    "alloc_failed",  # cuBLAS, cuDNN and cuSOLVER: "CUBLAS_STATUS_ALLOC_FAILED"
+    "bad_alloc",  # C++
+    "could not create a ", "could not execute a ",  # oneDNN, which names what it could not make: a primitive, a memory object
+)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+
+class OutOfMemory(ExplainerError):
+    """A computation needed more memory than there was."""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether this exception says that there was too little memory."""
+    if isinstance(error, ExplainerError):
+        return isinstance(error, OutOfMemory)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    message = str(error).lower()
+    return any(words in message for words in _MESSAGES)
+
+
+@contextmanager
+def in_one_sentence(what: str = "this computation") -> Iterator[None]:
+    """Raises OutOfMemory, which says what to do, where memory runs out. what: what needs it, such as a network's title."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ExplainerError) or not ran_out(error):
+            raise
+        raise OutOfMemory(f"There is too little free memory for {what}: close other programs, or choose cheaper settings, a smaller "
+                          "network or another device.") from error
+
+
+def free_bytes() -> int | None:
+    """The memory that this process can still take without pushing out others (Linux): of the machine, or of its container where that
+    has less. None where the system does not say."""
+    with suppress(OSError, StopIteration):
+        available = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:"))
+        machine = int(available.split()[1]) * 1024
+        return min(machine, _free_in_container(Path("/sys/fs/cgroup"), machine))
+    return None
+
+
+def _free_in_container(group: Path, otherwise: int) -> int:
+    """The same of a control group (version 2): its bound less what is used, without files that are kept to be read again."""
+    try:
+        bound, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except OSError:  # no such group
+        return otherwise
+    return otherwise if bound == "max" else max(0, int(bound) - used + int(statistics.get("inactive_file", 0)))
+
+
+def keep_large_blocks() -> None:
+    """Make glibc keep freed memory for the next pass, in one place for all threads.
+
+    By default it returns every block above 32 MiB to the kernel, which must clear the same memory again for each layer of each
+    pass. With batches of images that took longer than the convolutions. And it gives each thread an arena of its own, made of
+    pieces of 64 MiB into which the tensors of the next pass may not fit: what many threads free is then held several times over.
+    """
+    _glibc("mallopt", _M_MMAP_THRESHOLD, 1 << 30)
+    _glibc("mallopt", _M_TRIM_THRESHOLD, (1 << 31) - 1)
+    _glibc("mallopt", _M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Return the memory that is kept for the next pass to the system, and to the device's other programs."""
+    _glibc("malloc_trim", 0)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _glibc(function: str, *arguments: int) -> None:
+    """Call a function of glibc; nothing happens with another C library."""
+    if sys.platform == "linux":
+        call = getattr(ctypes.CDLL(None), function, None)
+        if call is not None:
+            call(*arguments)
