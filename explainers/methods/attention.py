@@ -31,4 +31,4 @@ def map_of_read_tokens(network: Classifier, relevance: Tensor) -> Tensor:
     """
     tokens = network.features.tokens
     assert tokens is not None, "the requirement of the method allows no network without tokens"
-    return relevance[list(tokens.read)].mean(0)[tokens.prefix:].reshape(1, *tokens.grid)
+    return torch.stack([relevance[row] for row in tokens.read]).mean(0)[tokens.prefix:].reshape(1, *tokens.grid)

@@ -44,8 +44,8 @@ from explainers.methods.relevance import (
     gradient_by,
     pixels_and_rest,
     rules_of,
-    with_slope,
 )
+from explainers.methods.slopes import with_slope
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Call, Graph, Rule
 from explainers.parameters import real, switch

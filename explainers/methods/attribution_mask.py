@@ -247,7 +247,7 @@ def incompleteness(base: str, sums: Sequence[float], logit: Sequence[float]) -> 
 
 
 METHOD = Method(
-    title="Attribution mask", family="gradient", attribute=attribute, passes=passes, params=Params, signed=False, version=3,
+    title="Attribution mask", family="gradient", attribute=attribute, passes=passes, params=Params, signed=False, version=4,
     previews=True,
     citation=Citation("Lee, Chang", "Attribution Mask: filtering out irrelevant features by recursively focusing attention on "
                         "inputs of DNNs", "arXiv 2102.07332, 2021", "section 3.1"),

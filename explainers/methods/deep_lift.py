@@ -30,8 +30,9 @@ from torch import Tensor
 from explainers.baselines import BASELINES, baseline
 from explainers.context import Context
 from explainers.contract import Citation, Method, RawMap
+from explainers.methods.slopes import with_slope
 from explainers.networks.classifier import Classifier
-from explainers.networks.graph import Call, Rule, pool_with_switches
+from explainers.networks.graph import Call, Rule, pool_at, pool_with_switches
 from explainers.parameters import choice
 from explainers.passes import Passes
 from explainers.requirements import GRAPH, PIECEWISE_LINEAR
@@ -52,7 +53,7 @@ def _relu(call: Call, x: Tensor) -> Tensor:
     output = call.plain(values)
     (s, s_base), (y, y_base) = values.chunk(2), output.chunk(2)
     slope = (y.eq(s) & (y > 0)).to(x.dtype)  # 1 where it is neither shut nor, for ReLU6, saturated
-    return _with_slope(output, _quotient(y - y_base, s - s_base, slope) * _change(x))
+    return with_slope(output, (_of_images(_quotient(y - y_base, s - s_base, slope)), x))
 
 
 def _max_pool(call: Call, x: Tensor, *rest: object) -> Tensor:
@@ -60,26 +61,16 @@ def _max_pool(call: Call, x: Tensor, *rest: object) -> Tensor:
     values = x.detach()
     output, switches = pool_with_switches(call, values, *rest)
     (s, s_base), (y, y_base), (at, at_base) = values.chunk(2), output.chunk(2), switches.chunk(2)
-    difference, change, highest = s - s_base, _change(x), torch.maximum(y, y_base)
-    rise = _quotient(highest - y_base, _taken(difference, at), 1.0)
-    fall = _quotient(y - highest, _taken(difference, at_base), 0.0)
-    return _with_slope(output, rise * _taken(change, at) + fall * _taken(change, at_base))
+    difference, highest = s - s_base, torch.maximum(y, y_base)
+    rise = _quotient(highest - y_base, pool_at(at, difference), 1.0)
+    fall = _quotient(y - highest, pool_at(at_base, difference), 0.0)
+    terms = ((rise, at), (fall, at_base))
+    return with_slope(output, *((_of_images(factor), pool_at(torch.cat((places, places)), x)) for factor, places in terms))
 
 
-def _change(x: Tensor) -> Tensor:
-    """The images' half of ``x``, minus its own values: 0, but a gradient goes through it."""
-    images = x.chunk(2)[0]
-    return images - images.detach()
-
-
-def _with_slope(output: Tensor, zero: Tensor) -> Tensor:
-    """``output`` (2 N, ...) plus ``zero`` (N, ...) in the images' half. The gradient goes through ``zero`` alone."""
-    return output + torch.cat((zero, torch.zeros_like(zero)))
-
-
-def _taken(images: Tensor, at: Tensor) -> Tensor:
-    """The values of images (N, C, H, W) at the indices ``at`` (N, C, h, w) in their flattened planes."""
-    return images.flatten(2).gather(2, at.flatten(2)).view(at.shape)
+def _of_images(factor: Tensor) -> Tensor:
+    """The factor (N, ...) of the images, and 0 for their baselines, (2 N, ...)."""
+    return torch.cat((factor, torch.zeros_like(factor)))
 
 
 RESCALE: Mapping[str, Rule] = {"relu": _relu, "relu6": _relu, "max_pool": _max_pool}

@@ -103,7 +103,7 @@ METHODS = {
                  r"\frac{\partial f_c}{\partial F_{k,ij}}",
         limits="As coarse as the layer. Evidence against the class is set to zero, unless you keep it."),
     "guided_grad_cam": Method(
-        title="Guided Grad-CAM", short="Guided CAM", family="activation", attribute=guided_grad_cam, params=GuidedParams,
+        title="Guided Grad-CAM", short="Guided CAM", family="activation", version=2, attribute=guided_grad_cam, params=GuidedParams,
         passes=lambda params: Passes(forward=2, backward=2),
         passes_on=lambda params, network: passes_on(params, network) + Passes(forward=1, backward=1),
         needs=(GRAPH, RELU, FEATURE_MAPS), citation=_SELVARAJU,

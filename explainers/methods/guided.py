@@ -23,26 +23,25 @@ from explainers.target import Target
 
 
 class _PositiveGradient(torch.autograd.Function):
-    """Returns ``output``; the backward pass keeps positive gradients only, and only where ``gate`` is True (None: everywhere)."""
+    """Returns ``output``, and hands the positive gradients on to ``x``, whatever function of it ``output`` is."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, output: Tensor, gate: Tensor | None) -> Tensor:
-        ctx.gate = gate
-        return output.view_as(output)
+    def forward(ctx: Any, x: Tensor, output: Tensor) -> Tensor:
+        return output.detach()  # a view of one image would lose its memory format, channels last
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        passed = gradient.clamp(min=0)
-        return (passed if ctx.gate is None else passed * ctx.gate), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.clamp(min=0), None
 
 
 def _guided(call: Call, x: Tensor) -> Tensor:
-    output = call.plain(x.detach())  # equal to x where the slope is 1: neither shut nor, for ReLU6, saturated
-    return _PositiveGradient.apply(x, output, output.eq(x.detach()) & (output > 0))
+    output: Tensor = call.plain(x)
+    output.register_hook(lambda gradient: gradient.clamp(min=0))  # of this tensor alone; the ReLU's own backward pass follows
+    return output
 
 
 def _deconvnet(call: Call, x: Tensor) -> Tensor:
-    return _PositiveGradient.apply(x, call.plain(x.detach()), None)
+    return _PositiveGradient.apply(x, call.plain(x.detach()))
 
 
 GUIDED: Mapping[str, Rule] = {"relu": _guided, "relu6": _guided}
@@ -69,7 +68,7 @@ def _attribute_with(rules: Mapping[str, Rule]) -> Callable[..., RawMap]:
 
 METHODS = {
     "guided_backprop": Method(
-        title="Guided Backpropagation", short="Guided BP", family="gradient", attribute=_attribute_with(GUIDED),
+        title="Guided Backpropagation", short="Guided BP", family="gradient", version=2, attribute=_attribute_with(GUIDED),
         passes=one_pass, params=Params, needs=(GRAPH, RELU),
         citation=Citation("Springenberg, Dosovitskiy, Brox, Riedmiller", "Striving for simplicity: the all convolutional "
                             "net", "ICLR workshop 2015", "section 3.4"),
@@ -79,7 +78,7 @@ METHODS = {
         limits="Nearly the same for every class, and nearly unchanged when the last layers are re-initialised: it mostly restores the "
                "image's edges."),
     "deconvnet": Method(
-        title="Deconvnet", family="gradient", attribute=_attribute_with(DECONVNET), passes=one_pass, params=Params,
+        title="Deconvnet", family="gradient", version=2, attribute=_attribute_with(DECONVNET), passes=one_pass, params=Params,
         needs=(GRAPH, RELU),
         citation=Citation("Zeiler, Fergus", "Visualizing and understanding convolutional networks", "ECCV 2014", "section 2.1"),
         idea="The logit sent back through the transposed filters, with negative values set to zero at every ReLU. The forward ReLU "

@@ -1,7 +1,8 @@
 """Occlusion: cover one tile of the image after the other, and measure how far the target's score falls.
 
 A pixel's value is the drop, averaged over the windows that cover the pixel. For a linear network, the zero baseline and
-tiles of one pixel it is gradient x input.
+tiles of one pixel it is gradient x input. One set of passes serves every class: the outputs of all classes are memoized for the
+image.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from explainers.networks.classifier import Classifier
 from explainers.parameters import choice, integer
 from explainers.passes import Passes
 from explainers.target import Target
+
+_REPORT_EVERY = 1000  # windows between two reports of progress where the outputs are memoized
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,37 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
     drop, count = torch.zeros(height, width), torch.zeros(height, width)
 
     @torch.inference_mode()
-    def output(images: Tensor) -> Tensor:
+    def outputs(images: Tensor) -> Tensor:
+        """(N, classes)."""
         logits = network.logits(images)
-        return target.score(logits if params.output == "logit" else logits.softmax(-1))
+        return (logits if params.output == "logit" else logits.softmax(-1)).cpu()
 
     def covered(a: int, b: int) -> Tensor:
         images = x.repeat(b - a, 1, 1, 1)
         for image, (top, bottom, left, right) in zip(images, boxes[a:b], strict=True):
             image[:, top:bottom, left:right] = cover[:, top:bottom, left:right]
-        return output(images).cpu()
+        return outputs(images)
 
-    uncovered = output(x).cpu()
-    for a, b, scores in context.batches(len(boxes), covered, lambda: drop / count.clamp(min=1)):
-        for (top, bottom, left, right), score in zip(boxes[a:b], scores, strict=True):
+    def add(first: int, scores: Tensor, uncovered: Tensor) -> None:
+        """Add the drops of the windows from number ``first`` on."""
+        for (top, bottom, left, right), score in zip(boxes[first:first + len(scores)], scores, strict=True):
             drop[top:bottom, left:right] += uncovered[0] - score
             count[top:bottom, left:right] += 1
+
+    def compute() -> Tensor:
+        """(1 + windows, classes): the outputs of the image and under each window. The preview is the target's map so far."""
+        every = [outputs(x)]
+        uncovered = target.score(every[0])
+        for start, _, batch in context.batches(len(boxes), covered, lambda: drop / count.clamp(min=1)):
+            every.append(batch)
+            add(start, target.score(batch), uncovered)
+        return torch.cat(every)
+
+    every = context.memoize(("occlusion", params, context.seed if params.fill == "noise" else 0), compute)
+    if not count.any():  # the outputs were memoized
+        for start in range(0, len(boxes), _REPORT_EVERY):
+            add(start, target.score(every[1 + start:1 + start + _REPORT_EVERY]), target.score(every[:1]))
+            context.progress(min(start + _REPORT_EVERY, len(boxes)), len(boxes))
     return RawMap((drop / count.clamp(min=1))[None])
 
 

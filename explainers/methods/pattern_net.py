@@ -23,7 +23,8 @@ from explainers.context import Context
 from explainers.contract import AuxiliaryOutput, Citation, Method, RawMap
 from explainers.methods import patterns
 from explainers.methods.patterns import Patterns, is_sum_of_maps
-from explainers.methods.relevance import Layer, gradient_by, merged_norms, pixels_and_rest, scale_and_shift, with_slope
+from explainers.methods.relevance import Layer, gradient_by, merged_norms, pixels_and_rest, scale_and_shift
+from explainers.methods.slopes import with_slope
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Call, Rule
 from explainers.parameters import integer

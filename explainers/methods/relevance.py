@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from explainers.methods.slopes import with_slope
 from explainers.networks.classifier import Classifier
 from explainers.networks.graph import Call, Graph, Rule
 from explainers.target import Target
@@ -111,14 +112,6 @@ def merged_norms(graph: Graph) -> dict[str, str]:
 
 
 # Rules: each returns the layer's output, whose gradient is the relevance over the value (of the first layers: the relevance)
-
-
-def with_slope(value: Tensor, *terms: tuple[Tensor | float, Tensor]) -> Tensor:
-    """``value``, whose gradient is that of the sum of factor * term over the given pairs (factor, term)."""
-    output = value.detach()
-    for factor, term in terms:
-        output = output + factor * (term - term.detach())
-    return output
 
 
 def quotient(value: Tensor, whole: Tensor, epsilon: float = STABILISER) -> Tensor:

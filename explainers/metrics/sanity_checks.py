@@ -50,7 +50,7 @@ _MOST_STAGES = 10
 STEP, PREDICTIONS = "sanity_checks step", "sanity_checks predictions"  # names of the results that are cached by themselves
 
 Explain = Callable[[Classifier, Tensor, Target], Attribution]
-GetOrCompute = Callable[[str, Sequence[Any], Callable[[], Any]], Any]
+GetOrCompute = Callable[..., Any]  # (name, parts, compute, kind=...), as of an engine or of a context
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class StepQuestion:
 
         changed: gives ``changed_network()``, where the caller keeps it for several methods. Raises ExplainerError, Cancelled.
         """
-        return self.titled(get_or_compute(STEP, self.parts, lambda: self._compute(explain, get_or_compute, changed)))
+        return self.titled(get_or_compute(STEP, self.parts, lambda: self._compute(explain, get_or_compute, changed), kind=Step))
 
     def titled(self, step: Step) -> Step:
         """A step from the cache with this change's title: stages that are grouped otherwise may hold the same weights."""
@@ -203,7 +203,7 @@ class StepQuestion:
         other = (changed or self.changed_network)()
         after = explain(replace(question, network=other))
         moved = get_or_compute(PREDICTIONS, (METRIC.version, question.network, question.image_digest, question.target, *self.weights),
-                               lambda: predictions(question.network, other, question.x, question.target))
+                               lambda: predictions(question.network, other, question.x, question.target), kind=Predictions)
         return step(self.change.title, before, after, moved)
 
 

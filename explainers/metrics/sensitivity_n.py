@@ -157,7 +157,7 @@ def evaluate(questions: Sequence[Question], params: Params, context: Context) ->
     """The correlations of the maps of questions about one network, image and target, all with the same masks."""
     first = questions[0]
     maps = [signed_map(attribution, size_of(first.x)) for attribution in maps_of(questions, context)]
-    removals = context.stored(stored(params, first), lambda: _remove(context, first.x, first.target, params))
+    removals = context.stored(stored(params, first), lambda: _remove(context, first.x, first.target, params), Removals)
     return correlate(removals, maps)
 
 

@@ -326,7 +326,7 @@ def pool_with_switches(call: Call, x: Tensor, *rest: Any) -> tuple[Tensor, Tenso
 
 
 def pool_at(switches: Tensor, x: Tensor) -> Tensor:
-    """Max-pooling of images (N, C, H, W) that takes the values at given indices, ``switches`` (1, C, h, w), of another image.
+    """Max-pooling of images (N, C, H, W) that takes the values at given indices: ``switches``, (N, C, h, w), or (1, C, h, w) for all.
 
     The result has the memory format of ``x``: channels last, or not.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.counting import counted_walks
 from support.networks import classifier
 from torch import nn
 
@@ -105,3 +106,19 @@ def test_center_peaks_in_the_middle_and_sobel_on_the_edge(toy):
     assert center.argmax() in {15 * 32 + 15, 15 * 32 + 16, 16 * 32 + 15, 16 * 32 + 16}
     sobel = ex.explain(toy, x, "sobel", target=0).heatmap()
     assert (sobel[:, 15:17] > 0.5).all() and sobel[:, :14].max() == 0 and sobel[:, 18:].max() == 0
+
+
+@pytest.mark.parametrize(("key", "settings"), [
+    ("occlusion", {"tiles": 4}), ("occlusion", {"tiles": 4, "output": "softmax", "fill": "noise"}), ("rise", {"masks": 20})])
+def test_one_set_of_passes_serves_every_class(key, settings, toy, image, monkeypatch):
+    engine = ex.Engine()
+    engine.explain(toy, image, key, target=2, **settings)
+    with counted_walks(monkeypatch) as total:
+        later = {target: engine.explain(toy, image, key, target=target, **settings) for target in (0, (2, 1))}
+    assert not total.passes
+    for target, attribution in later.items():
+        alone = ex.explain(toy, image, key, target=target, **settings)
+        assert torch.equal(attribution.native, alone.native) and attribution.passes == alone.passes
+    with counted_walks(monkeypatch) as total:
+        engine.explain(toy, image, key, target=2, seed=1, **{**settings, "fill": "noise"} if key == "occlusion" else settings)
+    assert total.passes, "another seed is another question"

@@ -105,9 +105,9 @@ class ReluCall:
         own = self.inputs[:, min(row, self.inputs.shape[1] - 1)]
         return own[0] if len(own) == 1 else own[0] - own[1]
 
-    def backward(self, gradient: Tensor, row: int) -> Tensor:
-        """The gradient (1, ...) by the input, from the gradient by the masked output."""
-        return self.shaped(self.flat(gradient) * self.mask[row])
+    def backward(self, flat: Tensor, row: int) -> Tensor:
+        """The gradient (1, ...) by the input, from the flattened gradient (units,) by the masked output."""
+        return self.shaped((flat * self.mask[row])[None])
 
 
 class _BackwardRule:
@@ -126,7 +126,7 @@ class _Relu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, output: Tensor, relu: ReluCall, rule: _BackwardRule) -> Tensor:
         ctx.relu, ctx.rule = relu, rule
-        return output.view_as(output)
+        return output.detach()  # a view of one image would lose its memory format, channels last
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -265,18 +265,22 @@ class MaskedNetwork:
         of_capped = CAP if len(self._images) == 1 else 0.0  # the input u of a capped unit counts as 6, of which the image adds 0
         gradients, inputs = torch.full((2, self.count), of_capped, device=self._x.device)
 
-        def collect(relu: ReluCall, gradient: Tensor) -> Tensor:
-            flat = relu.flat(gradient)[0]
+        def collect(relu: ReluCall, flat: Tensor) -> None:
             torch.index_select(flat, 0, relu.live, out=gradients[relu.span])
             torch.index_select(relu.input_of(row), 0, relu.live, out=inputs[relu.span])
             if relu.capped is not None:
                 gradients[relu.capped_span] = flat[relu.capped_live]
-            return relu.backward(gradient, row)
 
-        self._rule.apply = collect
+        def collect_and_mask(relu: ReluCall, gradient: Tensor) -> Tensor:
+            flat = relu.flat(gradient)[0]
+            collect(relu, flat)
+            return relu.backward(flat, row)
+
+        self._rule.apply = collect_and_mask
         bottom_gradient = torch.autograd.grad(self._score, self._bottom, retain_graph=True)[0]
         if self._first:
-            collect(self.relus[self._first], bottom_gradient)
+            first = self.relus[self._first]
+            collect(first, first.flat(bottom_gradient)[0])
         return gradients.mul_(inputs)
 
     def part(self, row: int) -> LinearPart:
@@ -284,9 +288,10 @@ class MaskedNetwork:
         caps: list[Tensor] = []
 
         def collect(relu: ReluCall, gradient: Tensor) -> Tensor:
+            flat = relu.flat(gradient)[0]
             if relu.capped is not None:
-                caps.append(relu.flat(gradient)[0, relu.capped_live] @ relu.caps[row])
-            return relu.backward(gradient, row)
+                caps.append(flat[relu.capped_live] @ relu.caps[row])
+            return relu.backward(flat, row)
 
         self._rule.apply = collect
         gradient = torch.autograd.grad(self._score, self._bottom, retain_graph=True)[0]

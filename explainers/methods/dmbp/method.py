@@ -153,7 +153,7 @@ def _part_of(name: str, whole: str) -> AuxiliaryOutput:
 
 
 METHOD = Method(
-    title="DMBP", family="optimisation", attribute=attribute, params=Params, passes=_passes,
+    title="DMBP", family="optimisation", version=2, attribute=attribute, params=Params, passes=_passes,
     needs=(GRAPH, RELU, PIECEWISE_LINEAR), previews=True, cheap={"iterations": 30}, draft={"iterations": 30},
     overhead=lambda params, network: Passes(_MASKING * params.iterations, _MASKING * params.iterations),
     passes_on=lambda params, network: _passes(params, network.cost_fraction(first_relu(network))),
