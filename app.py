@@ -6,8 +6,9 @@ The server imports this file once, for ``app``; then it runs it as a script for 
 import sys
 
 import streamlit as st
+from starlette.middleware import Middleware
 
-from components.shell import arguments, frame, warm_start
+from components.shell import arguments, frame, headers, warm_start
 
 
 def view() -> None:
@@ -35,4 +36,4 @@ if __name__ == "__main__":
     view()
 else:
     arguments.read(sys.argv[1:])
-    app = st.App(__file__, lifespan=warm_start.while_serving)
+    app = st.App(__file__, lifespan=warm_start.while_serving, middleware=[Middleware(headers.Guard)])

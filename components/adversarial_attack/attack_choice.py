@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from components.drawing.foreign_words import in_markdown
 from components.state.workspace import Workspace, class_labels
 from explainers.attack import EPSILON, STEPS
 
@@ -46,7 +47,8 @@ def draw(workspace: Workspace) -> Choice:
                           help="Each step follows the gradient and the directions of the steps before it (MI-FGSM). Cost: one pass "
                                "forward and one backward a step.")
     if workspace.target.contrast is not None:
-        st.caption(f"This page explains single classes: here {workspace.network.categories[target]}, the first of the contrast.")
+        name = in_markdown(workspace.network.categories[target])
+        st.caption(f"This page explains single classes: here {name}, the first of the contrast.")
     return Choice(target, towards, int(levels), int(steps))
 
 

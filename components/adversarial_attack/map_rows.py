@@ -16,6 +16,7 @@ from components.compute import method_row
 from components.drawing import colour, curves, display_controls
 from components.drawing.colour import Display, Shown
 from components.drawing.curves import Curve, Panel
+from components.drawing.foreign_words import in_markdown
 from components.drawing.heatmaps import sharp_uri
 from components.drawing.masked import SMALL
 from components.drawing.numbers import fixed, percent
@@ -76,7 +77,7 @@ def _measure(maps: AttackedMaps, offers: Any, running: Any) -> None:
         schedule.offer("Measure the curves")
     with running:
         for reason in maps.run_curves(schedule):
-            st.error(reason)
+            st.error(in_markdown(reason))
 
 
 def _with_curves(row: Row, shown: Sequence[View], display: Display) -> None:

@@ -11,6 +11,7 @@ import streamlit as st
 
 import explainers as ex
 from components.compute.task import Task
+from components.drawing.foreign_words import in_markdown
 from components.sidebar import network_loader, network_picker
 from components.state.engine import engine
 from components.state.engine import network as shared_network
@@ -39,7 +40,7 @@ def choose(network: ex.Classifier, besides: Sequence[ex.Classifier] = ()) -> ex.
         reader = uploaded[title] if title in uploaded else shared_network(entries[title].name)
         check_reader(network, reader)
     except ex.ExplainerError as error:
-        st.warning(str(error))
+        st.warning(in_markdown(str(error)))
         return None
     return reader
 
@@ -57,11 +58,11 @@ def task(reader: ex.Classifier, question: ex.Question, label: str) -> Task:
     def compute(progress: Progress) -> Any:
         masks = engine().explain(question, progress=progress).extras["masks"]
         return engine().get_or_compute(
-            name, parts, lambda: reader_logits(reader, question.network, question.x, masks, progress), progress)
+            name, parts, lambda: reader_logits(reader, question.network, question.x, masks, progress), progress, type(question.x))
 
     return Task(f"{reader.title} reads {label}", key_of(name, *parts),
                 lambda: ex.Cost(ex.Passes(forward=pictures), pictures * reader.pass_seconds().forward),
-                lambda: engine().lookup_computed(name, parts), compute)
+                lambda: engine().lookup_computed(name, parts, type(question.x)), compute)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from components.compute import revealing
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, map_task
 from components.drawing import curves
+from components.drawing.foreign_words import in_markdown
 from components.drawing.masked import first_class, image, target_percent, unbroken
 from components.drawing.numbers import percent, significant
 from components.drawing.theme import GUIDE
@@ -60,7 +61,7 @@ def draw(workspace: Workspace) -> None:
     ready = []
     for base, state in zip(bases, schedule.run(), strict=True):
         if isinstance(state, Failed):
-            st.warning(f"{title_of(base)}: {state.reason}")
+            st.warning(in_markdown(f"{title_of(base)}: {state.reason}"))
         elif isinstance(state, Ready):
             ready.append(Masked(base, state.value, _question(workspace, base, iterations).key))
     if ready:
@@ -87,7 +88,7 @@ def _read(workspace: Workspace, ready: Sequence[Masked], iterations: int, other:
     answers = {}
     for masked, state in zip(ready, schedule.run(), strict=True):
         if isinstance(state, Failed):
-            st.warning(state.reason)
+            st.warning(in_markdown(state.reason))
         elif isinstance(state, Ready):
             *logits, blank = state.value.numpy()
             answers[masked.base] = Answers(other, np.stack(logits), blank)

@@ -70,10 +70,12 @@ def figure(workspace: Workspace, rows: Sequence[tuple[ClassRow, Sequence[Shown]]
     for place, (row, maps) in enumerate(rows):
         top = height - place * step
         bottom = top - HEAD - TITLE - SIDE
-        made.text(GAP / width, (top - 0.17) / height, row.title, fontsize=8, fontweight="bold")
+        made.text(GAP / width, (top - 0.17) / height, row.title, fontsize=8, fontweight="bold",
+                  parse_math=False)
         for column, (target, shown_map) in enumerate(zip(row.targets, maps, strict=True)):
             left = GAP + column * (SIDE + GAP)
-            made.text(left / width, (bottom + SIDE + 0.04) / height, target.words(names)[:30], fontsize=6.5)
+            made.text(left / width, (bottom + SIDE + 0.04) / height, target.words(names)[:30], fontsize=6.5,
+                      parse_math=False)
             axis = made.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
             axis.imshow(colour.over(shown_map, seen, display.backdrop), interpolation="nearest")
             axis.set_axis_off()

@@ -13,11 +13,11 @@ import explainers as ex
 from components.class_sensitivity import class_exports
 from components.class_sensitivity.class_choice import NAMES, Choice
 from components.compute.method_row import MethodMap
-from components.compute.naming import in_markdown
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, must_fit, refused
+from components.drawing.foreign_words import in_markdown
 from components.drawing.numbers import fixed
-from components.state import pool
+from components.state import decoded, pool
 from components.state.engine import engine
 from components.state.last_result import last
 from components.state.workspace import Workspace
@@ -66,7 +66,7 @@ def draw(workspace: Workspace, choice: Choice) -> None:
         measured: list[Measured] = []
         for method_map, state in zip(choice.methods, schedule.states, strict=True):
             if isinstance(state, Failed):
-                st.caption(f"{in_markdown(method_map.title)}: {state.reason}")
+                st.caption(in_markdown(f"{method_map.title}: {state.reason}"))
             elif isinstance(state, Ready):
                 measured.append((method_map, state.value.averages))
         if measured:
@@ -92,7 +92,7 @@ def _images(workspace: Workspace) -> ImageSet | None:
         return None
     return ImageSet(f"your {len(uploads)} pictures, each explained for its two likeliest classes",
                     f"pictures {sorted(upload.digest for upload in uploads)}", len(uploads),
-                    lambda progress: pictures_pairs(network, [upload.read().image for upload in uploads]))
+                    lambda progress: pictures_pairs(network, (decoded.fresh(upload.data).image for upload in uploads)))
 
 
 def _task(workspace: Workspace, images: ImageSet, method_map: MethodMap) -> Task:
@@ -112,9 +112,11 @@ def _task(workspace: Workspace, images: ImageSet, method_map: MethodMap) -> Task
         return ex.Cost(each.passes * (2 * images.count), (2 * map_seconds + comparing) * images.count + _fit_seconds(question, images))
 
     def compute(progress: Progress) -> SetSensitivity:
-        return engine().get_or_compute(OVER_A_SET, parts, lambda: _measured(workspace, images, question, progress), progress)
+        return engine().get_or_compute(OVER_A_SET, parts, lambda: _measured(workspace, images, question, progress), progress,
+                                       SetSensitivity, cost().seconds)
 
-    return Task(method_map.title, key_of(OVER_A_SET, *parts), cost, lambda: engine().lookup_computed(OVER_A_SET, parts), compute,
+    return Task(method_map.title, key_of(OVER_A_SET, *parts), cost,
+                lambda: engine().lookup_computed(OVER_A_SET, parts, SetSensitivity), compute,
                 _on_copies(question) or must_fit(question))
 
 

@@ -16,9 +16,9 @@ import explainers as ex
 from components.compare import parts_bars, tiles
 from components.compare.tiles import There
 from components.compute.method_row import MethodMap
-from components.compute.naming import in_markdown
 from components.drawing import curves
 from components.drawing.colour import Display
+from components.drawing.foreign_words import in_markdown
 from components.drawing.numbers import significant
 from components.state.workspace import Workspace
 from explainers.contract import AuxiliaryOutput

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from components.compute.method_row import MethodMap
-from components.compute.naming import in_markdown
+from components.drawing.foreign_words import in_markdown
 from components.drawing.heatmaps import columns_for
 from components.state import evidence
 from components.state.workspace import Workspace

@@ -44,7 +44,7 @@ def _seen_in_words(shown: ModelInput, width: int, height: int) -> str:
     return f"seen whole{at}"
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False, scope="session")
 def _boxed(digest: str, box: tuple[float, float, float, float], _image: Image.Image) -> str:
     """A thumbnail as a data URI. The part that the network sees is framed, and the rest is dimmed."""
     scale = min(1.0, THUMBNAIL / max(_image.size))

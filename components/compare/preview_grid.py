@@ -13,10 +13,10 @@ from streamlit.delta_generator import DeltaGenerator
 
 from components.compute.bar import Bar
 from components.compute.method_row import MethodRow
-from components.compute.naming import in_markdown
 from components.compute.task import State
 from components.drawing import colour
 from components.drawing.colour import Display
+from components.drawing.foreign_words import in_markdown
 from components.drawing.heatmaps import columns_for
 
 PATIENCE = 0.4  # seconds before a former figure makes room: quick maps replace it without a flicker
@@ -92,7 +92,7 @@ class PreviewGrid(Bar):
         if entry.attribution is not None:
             self._paint(place, entry.attribution.heatmap(), entry.attribution.signed)
         elif entry.reason:
-            self._slots[place].caption(entry.reason)
+            self._slots[place].caption(in_markdown(entry.reason))
 
     def _paint(self, place: int, heatmap: np.ndarray, signed: bool) -> None:
         shown = colour.prepare([(heatmap, signed)], self.display)[0]

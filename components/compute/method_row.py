@@ -18,6 +18,7 @@ from components.compute import drafts, naming, parameter_widgets
 from components.compute.schedule import Schedule, View
 from components.compute.task import Failed, Pending, Ready, State, map_task, must_fit, refused
 from components.drawing.downloads import Answer
+from components.drawing.foreign_words import in_markdown
 from components.drawing.numbers import passes_in_words, seconds_in_words
 from components.state import entries
 from components.state.entries import Name
@@ -162,7 +163,7 @@ def chosen(workspace: Workspace) -> tuple[list[MethodMap], dict[str, DeltaGenera
     params, lines = {}, {}
     for key, name in names.items():
         with st.container(key=f"settings-{key}", width="content", gap=None):
-            params[key] = parameter_widgets.settings(key, naming.in_markdown(name.title), workspace.network)
+            params[key] = parameter_widgets.settings(key, in_markdown(name.title), workspace.network)
             lines[key] = st.empty()
     drawn, names = names, naming.names(params)
     if names != drawn and st.session_state.get(DRAWN_FOR) != names:
@@ -185,7 +186,7 @@ def of_method(workspace: Workspace, method: ex.Method, params: dict[str, Any], n
 
 def _say_drafts(maps: Sequence[MethodMap]) -> None:
     """A line that names the maps which are drafts, and what each leaves out."""
-    named = [f"{naming.in_markdown(entry.title)} ({entry.draft})" for entry in maps if entry.draft and entry.attribution]
+    named = [f"{in_markdown(entry.title)} ({entry.draft})" for entry in maps if entry.draft and entry.attribution]
     if named:
         st.caption(f"Drafts, until Explain replaces them: {', '.join(named)}.")
 

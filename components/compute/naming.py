@@ -77,8 +77,3 @@ def in_words(parameter: Parameter, value: Any) -> str:
 def in_sentence(title: str) -> str:
     """A title within a sentence: "Masked input" as "masked input", but "L1 weight" as it is."""
     return title[0].lower() + title[1:] if title[1:2].islower() else title
-
-
-def in_markdown(text: str) -> str:
-    """A text as it is, for places that take Markdown: names of classes and layers may hold characters that it would read."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]:$<>~#" else letter for letter in text)

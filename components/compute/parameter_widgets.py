@@ -9,6 +9,8 @@ from typing import Any
 import streamlit as st
 
 import explainers as ex
+from components.drawing import number_field
+from components.drawing.foreign_words import in_markdown
 from components.state import entries
 from explainers import ensembles
 from explainers.errors import ParameterError
@@ -60,7 +62,7 @@ def parameters(entry: str, network: ex.Classifier) -> dict[str, Any]:
         try:
             values[parameter.name] = parameter.check(value)
         except ParameterError as error:
-            st.error(f"{error} The default is used.")
+            st.error(in_markdown(f"{error} The default is used."))
             values[parameter.name] = parameter.default
     return values
 
@@ -71,11 +73,11 @@ def _has_effect(parameter: Parameter, values: Mapping[str, Any]) -> bool:
 
 
 def _widget(parameter: Parameter, key: str, layers: Sequence[str]) -> Any:
-    common: dict[str, Any] = {"label": parameter.label, "key": key, "help": in_words(parameter.help), "bind": "query-params"}
+    common: dict[str, Any] = {"label": parameter.label, "key": key, "help": in_words(parameter.help)}
     if parameter.kind == "switch":
-        return st.toggle(value=parameter.default, **common)
+        return st.toggle(value=parameter.default, bind="query-params", **common)
     if parameter.kind == "layer":
-        return st.selectbox(options=[AUTO, *layers], **common)
+        return st.selectbox(options=[AUTO, *layers], bind="query-params", **common)
     if parameter.kind == "choice":
         return _choice(parameter, common)
     return _number(parameter, common)
@@ -84,8 +86,9 @@ def _widget(parameter: Parameter, key: str, layers: Sequence[str]) -> Any:
 def _choice(parameter: Parameter, common: dict[str, Any]) -> str:
     common["format_func"] = in_words
     if len(parameter.options) <= FEW_OPTIONS:
-        return st.segmented_control(options=parameter.options, default=parameter.default, required=True, wrap=True, **common)
-    return st.selectbox(options=parameter.options, index=parameter.options.index(parameter.default), **common)
+        return st.segmented_control(options=parameter.options, default=parameter.default, required=True, wrap=True,
+                                    bind="query-params", **common)
+    return st.selectbox(options=parameter.options, index=parameter.options.index(parameter.default), bind="query-params", **common)
 
 
 def in_words(text: str) -> str:
@@ -96,8 +99,9 @@ def in_words(text: str) -> str:
 def _number(parameter: Parameter, common: dict[str, Any]) -> int | float:
     kind = int if parameter.kind == "integer" else float
     low, high, default, step = (kind(number) for number in (parameter.low, parameter.high, parameter.default, parameter.step))
-    if (high - low) / step > SLIDER_STEPS:
-        typed = st.number_input(min_value=low, max_value=high, value=default, step=step,
-                                format=None if kind is int else "%g", **common)
-        return kind(typed)
-    return st.slider(min_value=low, max_value=high, value=default, step=step, **common)
+    if (high - low) / step <= SLIDER_STEPS:
+        return st.slider(min_value=low, max_value=high, value=default, step=step, bind="query-params", **common)
+    if kind is int:
+        whole = number_field.whole(low=int(low), high=int(high), default=int(default), step=step, **common)
+        return default if whole is None else whole
+    return st.number_input(min_value=low, max_value=high, value=default, step=step, format="%g", bind="query-params", **common)

@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 import explainers as ex
+from components.drawing.foreign_words import in_markdown
 from components.state.engine import engine
 from components.state.workspace import Workspace
 from explainers.metrics import revealed
@@ -24,9 +25,9 @@ def answers(workspace: Workspace, masks: Sequence[np.ndarray], baseline: str) ->
     try:
         probabilities = engine().get_or_compute(
             "revealed", (network, x, stacked, baseline), lambda: revealed.measure(network, x, stacked, baseline, progress=progress),
-            progress)
+            progress, type(x))
     except ex.ExplainerError as error:
-        st.error(str(error))
+        st.error(in_markdown(str(error)))
         st.stop()
     return probabilities.numpy()
 

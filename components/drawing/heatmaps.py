@@ -227,7 +227,8 @@ def in_words(panels: Sequence[Panel]) -> str:
     return " ".join(f"{panel.title}: {map_words.in_words(panel.shown.values)}." for panel in panels if panel.shown is not None)
 
 
-@st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Image.Image: lambda image: (image.mode, image.size, image.tobytes())})
+@st.cache_data(max_entries=64, show_spinner=False, scope="session",
+               hash_funcs={Image.Image: lambda image: (image.mode, image.size, image.tobytes())})
 def data_uri(image: Image.Image) -> str:
     """The picture as a JPEG (quality 90) in a data URI."""
     return _uri(image.convert("RGB"), "JPEG", quality=90)

@@ -34,11 +34,11 @@ def figure(seen: Image.Image, titles: Sequence[str], shown: Sequence[Shown], bac
         axis = drawing.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
         axis.imshow(np.asarray(seen) if picture is None else over(picture, seen, backdrop), interpolation="nearest")
         axis.set_axis_off()
-        drawing.text(left / width, (bottom + SIDE + 0.05) / height, title, fontsize=8)
+        drawing.text(left / width, (bottom + SIDE + 0.05) / height, title, fontsize=8, parse_math=False)
         if picture is not None:
             bar = drawing.add_axes((left / width, (bottom - 0.1) / height, SIDE / width, 0.055 / height))
             colour_bar(bar, picture)
-    drawing.text(GAP / width, 0.07 / height, caption, fontsize=7, color="#555555")
+    drawing.text(GAP / width, 0.07 / height, caption, fontsize=7, color="#555555", parse_math=False)
     buffer = BytesIO()
     drawing.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()

@@ -13,6 +13,7 @@ from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready
 from components.drawing import curves
 from components.drawing.curves import Curve, Panel
+from components.drawing.foreign_words import in_markdown
 from components.drawing.numbers import fixed
 from components.faithfulness import map_curves
 from components.faithfulness.map_curves import SCORES, MapCurves
@@ -41,7 +42,7 @@ def draw(measured: Sequence[MapCurves]) -> None:
                    f"Measure under {count} more baseline{'s' if count > 1 else ''}")
     states = schedule.run()
     for reason in dict.fromkeys(state.reason for state in states if isinstance(state, Failed)):
-        st.error(reason)
+        st.error(in_markdown(reason))
     steps = map_curves.so_far(measured)
     if steps:
         st.caption(f"By coarse curves like those above: {steps}.")

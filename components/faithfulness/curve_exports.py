@@ -86,7 +86,7 @@ def figure(shown: Sequence[Panel], caption: str, contrast: bool, kind: str) -> b
     axes[0].set_ylabel("difference of probabilities" if contrast else "probability", fontsize=7)
     drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False,
                 title="AUC of insertion, deletion", title_fontsize=7, alignment="left")
-    drawing.supxlabel(caption, fontsize=6.5, color="#555555", x=0.01, ha="left")
+    drawing.supxlabel(caption, fontsize=6.5, color="#555555", x=0.01, ha="left", parse_math=False)
     buffer = BytesIO()
     drawing.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from components.compute.method_row import MethodMap
-from components.compute.naming import in_markdown
+from components.drawing.foreign_words import in_markdown
 from components.faithfulness import baseline_views, curve_exports, map_curves, protocol_controls, rankings, scrub
 from components.faithfulness.map_curves import MapCurves
 from components.faithfulness.refinement import Refinement
@@ -47,7 +47,7 @@ def _say_how_fine(measured: Sequence[MapCurves]) -> None:
 
 def _name_missing(maps: Sequence[MethodMap]) -> None:
     """The methods whose maps are not measured, and why."""
-    missing = [f"{in_markdown(method_map.title)} ({method_map.reason or 'its map waits for Explain'})"
+    missing = [in_markdown(f"{method_map.title} ({method_map.reason or 'its map waits for Explain'})")
                for method_map in maps if not method_map.answer]
     if missing:
         st.caption(f"Not measured: {', '.join(missing)}")

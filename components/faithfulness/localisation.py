@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 import explainers as ex
 from components.compute.method_row import MethodMap
 from components.drawing import curves, downloads
+from components.drawing.foreign_words import in_markdown
 from components.drawing.heatmaps import data_uri
 from components.faithfulness import rankings, regions
 from components.faithfulness.regions import Region
@@ -57,7 +58,7 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
             _picture(workspace, region, rows)
         with st.container(key="localisation-table", width="stretch", gap="small"):
             if region.trouble:
-                st.info(region.trouble)
+                st.info(in_markdown(region.trouble))
             if rows:
                 st.html(_table(rows))
                 _words(workspace, region, rows)
@@ -163,7 +164,7 @@ def _words(workspace: Workspace, region: Region, rows: Sequence[Row]) -> None:
     if lines:
         rankings.warn(lines)
     first = rows[0][1]
-    area = f"The region ({region.name}) is {_percent(first.area)} of the picture"
+    area = f"The region ({in_markdown(region.name)}) is {_percent(first.area)} of the picture"
     large = "; papers leave out pictures above 33 %, where chance alone does well" if first.too_large else ""
     st.caption(f"{area}{large}. Ticks on the bars: chance. Where a network uses what is outside, a faithful map scores lower.",
                help="\n\n".join(f"**{title}**: {words}" for title, words in COLUMNS.values()))

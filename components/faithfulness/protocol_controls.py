@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from components.drawing import number_field
 from components.state.objects import object_masks
 from components.state.workspace import Workspace, class_labels
 from explainers.metrics.insertion_deletion import METRIC
@@ -42,10 +43,9 @@ def draw(workspace: Workspace) -> Params:
         order = st.segmented_control("Order by", list(ORDERS), default="Values", required=True, key="order", bind="query-params",
                                      help=ORDER_HELP)
         resolution = _resolution(workspace)
-        step = st.number_input("Cells a step", 1, MOST_CELLS, None, key="step", bind="query-params", width=175, placeholder=OWN,
-                               help="How many cells (pixels, for most protocols) change between two points. Fewer: a finer "
-                                    "curve that takes longer. Empty: "
-                                    "the protocol's own.")
+        step = number_field.whole("Cells a step", 1, MOST_CELLS, None, key="step", width=175, placeholder=OWN,
+                                  help="How many cells (pixels, for most protocols) change between two points. Fewer: a finer "
+                                       "curve that takes longer. Empty: the protocol's own.")
         output = st.segmented_control("Probabilities", OUTPUTS, default=OUTPUTS[0], required=True, key="output",
                                       bind="query-params", help="Softmax: the classes' probabilities add up to 1. Sigmoid: each class "
                                                                 "by itself, for networks trained with several labels.")
@@ -57,7 +57,7 @@ def draw(workspace: Workspace) -> Params:
                    "measure it.")
         labels = ()
     baseline = BASELINES.get(start, rules.insertion), BASELINES.get(end, rules.deletion)
-    return Params(protocol, baseline, int(step) if step else None, resolution, output, labels, ORDERS[order])
+    return Params(protocol, baseline, step or None, resolution, output, labels, ORDERS[order])
 
 
 def _row(key: str) -> Any:

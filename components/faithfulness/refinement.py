@@ -21,6 +21,7 @@ from components.compute import asked
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Task
 from components.drawing.downloads import Answer
+from components.drawing.foreign_words import in_markdown
 from components.faithfulness import map_curves
 from components.faithfulness.map_curves import MapCurves, Measured
 from components.state.engine import engine
@@ -94,7 +95,7 @@ class Refinement:
     def curves(self) -> list[MapCurves]:
         """The maps with the finest curves that all of them have. Where there are none, each with the finest of its own."""
         for reason in dict.fromkeys(state.reason for state in self._schedule.states if isinstance(state, Failed)):
-            st.error(reason)
+            st.error(in_markdown(reason))
         return map_curves.paired(self._answers, [self._of_one(number) for number in range(len(self._answers))])
 
     def _of_one(self, number: int) -> Measured | None:

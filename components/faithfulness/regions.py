@@ -12,6 +12,7 @@ import numpy as np
 import streamlit as st
 
 import explainers as ex
+from components.drawing.foreign_words import in_markdown
 from components.drawing.selections import percents
 from components.state import evidence
 from components.state.objects import object_masks
@@ -48,7 +49,7 @@ def choose(workspace: Workspace) -> Region:
     _follow((workspace.picture.name, own), options, default)
     with st.container(key="region-row", horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = st.segmented_control(
-            "Region", options, default=default, required=True, key=CHOICE, bind="query-params",
+            "Region", options, default=default, required=True, key=CHOICE, bind="query-params", format_func=in_markdown,
             help="Where the evidence should be. An object: its exact mask, which comes with the sample. Box and Outline: what you "
                  "draw on the picture below, or for a box, type.")
         boxed = chosen in objects and st.toggle(

@@ -32,7 +32,7 @@ def draw(workspace: Workspace, measured: Sequence[MapCurves]) -> None:
     contrast = workspace.target.contrast is not None
     spec = curves.figure(
         panels(measured), "AUC of insertion, deletion",
-        "difference of p" if contrast else f"p({workspace.target_words})", low=-1.0 if contrast else 0.0, at=percent / 100)
+        "difference of p" if contrast else f"p({escape(workspace.target_words)})", low=-1.0 if contrast else 0.0, at=percent / 100)
     chart.plotly_chart(spec, key="curves-figure", config=curves.CONFIG,
                        alt=f"Insertion and deletion curves for {workspace.target_words}. {curves.in_words(spec)}")
     tiles = "".join(tile(workspace, map_curves, percent / 100) for map_curves in measured)

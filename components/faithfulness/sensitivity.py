@@ -16,6 +16,7 @@ from components.compute.method_row import MethodMap
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, measurement_task
 from components.drawing import curves, downloads
+from components.drawing.foreign_words import in_markdown
 from components.drawing.numbers import fixed
 from components.faithfulness.rankings import CHANCE, warn
 from components.state.workspace import Workspace
@@ -45,7 +46,7 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     (state,) = schedule.run()
     draft = schedule.drafts[0]
     if isinstance(state, Failed):
-        st.error(state.reason)
+        st.error(in_markdown(state.reason))
     if isinstance(state, Ready):
         _show(workspace, entries, state.value, settings)
     elif isinstance(draft, Ready):

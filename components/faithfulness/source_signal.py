@@ -19,6 +19,7 @@ from components.compute.method_row import MethodMap
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Ready, Task, map_task, measurement_task
 from components.drawing import colour
+from components.drawing.foreign_words import in_markdown
 from components.drawing.heatmaps import data_uri
 from components.drawing.numbers import significant
 from components.faithfulness import percentage_views
@@ -55,14 +56,14 @@ def draw(workspace: Workspace, maps: Sequence[MethodMap]) -> None:
     """Everything below the choice of the measurement: the reason where MIP-IN cannot run, else the picture and the set."""
     reason = ex.methods()[METHOD].lacks(workspace.network)
     if reason:
-        st.info(f"{reason} The source signal is MIP-IN's, so there is none for this network.")
+        st.info(f"{in_markdown(reason)} The source signal is MIP-IN's, so there is none for this network.")
         return
     chosen = next((entry for entry in maps if entry.method.key == METHOD), None)
     entry = chosen or method_row.of_method(workspace, ex.methods()[METHOD], {})
     settings = "the settings above" if chosen else "its default settings; choose it in the sidebar to change them"
     st.caption(f"The source signal is what MIP-IN reconstructs from the logit alone, by {settings}. {HELP}")
     if entry.question is None:
-        st.error(entry.reason)
+        st.error(in_markdown(entry.reason))
         return
     _picture(workspace, entry.question)
     _set(workspace, entry.question)
@@ -74,7 +75,7 @@ def _picture(workspace: Workspace, question: ex.Question) -> None:
     schedule.offer("Reconstruct the picture")
     (state,) = schedule.run()
     if isinstance(state, Failed):
-        st.error(state.reason)
+        st.error(in_markdown(state.reason))
     elif isinstance(state, Ready):
         with st.container(key="source-signal"):
             st.html(picture_and_source(workspace, state.value))
@@ -119,7 +120,7 @@ def _set(workspace: Workspace, question: ex.Question) -> None:
     schedule.offer(f"Measure {labelled.count} pictures")
     (state,) = schedule.run()
     if isinstance(state, Failed):
-        st.error(state.reason)
+        st.error(in_markdown(state.reason))
     elif isinstance(state, Ready):
         percentage_views.draw(workspace, state.value[0])
 

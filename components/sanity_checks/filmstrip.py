@@ -13,6 +13,7 @@ from PIL import Image
 from components.compute.task import Failed, State
 from components.drawing import colour, curves, heatmaps
 from components.drawing.colour import Display
+from components.drawing.foreign_words import in_markdown
 from components.drawing.heatmaps import data_uri
 from components.drawing.numbers import fixed
 from components.sanity_checks.randomisation import Randomisation
@@ -128,6 +129,7 @@ def compare_in_detail(workspace: Workspace, randomisation: Randomisation, rows: 
         title = titles[0]
         if len(titles) > 1:
             title = st.select_slider("with new weights", titles, key=f"closely_stage_{randomisation.mode}_{len(titles)}", width=420,
+                                     format_func=in_markdown,
                                      help="The stage whose map stands beside the map with trained weights.")
     step = row.steps[titles.index(title)]
     shown = colour.prepare([(original.heatmap(), original.signed), (step.heatmap, original.signed)], display)

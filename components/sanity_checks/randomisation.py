@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from components.drawing import number_field
 from components.state.workspace import LARGEST_SEED, Workspace
 from explainers.metrics import sanity_checks as metric
 from explainers.networks.randomised import WAYS
@@ -46,6 +47,6 @@ def draw(workspace: Workspace) -> Randomisation:
                            disabled=few or mode == "last_layer",
                            help="Layers are grouped into this many stages, blocks kept whole. Off where the network has no more than "
                                 f"{FEWEST}.")
-        seed = st.number_input("Seed of the weights", 0, LARGEST_SEED, 0, key="draw_seed", bind="query-params", width=150,
-                               help="The same seed draws the same weights. The methods' own seed is in the sidebar.")
-    return Randomisation(mode, how, int(seed), metric.schedule(workspace.network, mode, wanted))
+        seed = number_field.whole("Seed of the weights", 0, LARGEST_SEED, 0, key="draw_seed", width=150,
+                                  help="The same seed draws the same weights. The methods' own seed is in the sidebar.")
+    return Randomisation(mode, how, seed or 0, metric.schedule(workspace.network, mode, wanted))

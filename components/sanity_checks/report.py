@@ -122,10 +122,12 @@ def figure(workspace: Workspace, randomisation: Randomisation, rows: Sequence[St
     made = Figure(figsize=(width, height), dpi=DPI)
     for place, title in enumerate(["Trained weights", *(change.title for change in randomisation.changes)]):
         kind, _, layers = title.partition(" (")
-        made.text((LEFT + place * (SIDE + GAP)) / width, 1 - 0.42 / height, f"{kind}\n{layers.rstrip(')')}", fontsize=6, va="center")
+        made.text((LEFT + place * (SIDE + GAP)) / width, 1 - 0.42 / height, f"{kind}\n{layers.rstrip(')')}", fontsize=6, va="center",
+                  parse_math=False)
     for down, (row, original) in enumerate(ready):
         bottom = height - TOP - SIDE - down * line
-        made.text(0.08 / width, (bottom + SIDE / 2) / height, _broken(row.title), fontsize=8, va="center")
+        made.text(0.08 / width, (bottom + SIDE / 2) / height, _broken(row.title), fontsize=8, va="center",
+                  parse_math=False)
         steps = [(place, step) for place, step in enumerate(row.by_change, 1) if step]
         shown = colour.prepare([(heatmap, original.signed) for heatmap in (original.heatmap(), *(step.heatmap for _, step in steps))],
                                display)
@@ -136,7 +138,7 @@ def figure(workspace: Workspace, randomisation: Randomisation, rows: Sequence[St
             axis.set_axis_off()
             made.text(left / width, (bottom - 0.06) / height, f"{', '.join(words[:2])}\n{', '.join(words[2:])}", fontsize=5, va="top")
     made.text(0.08 / width, 0.06 / height, f"{workspace.network.title}, maps for {workspace.target_words}; new weights: "
-              f"{randomisation.how_in_words}, seed {randomisation.seed}", fontsize=6, color="#555555")
+              f"{randomisation.how_in_words}, seed {randomisation.seed}", fontsize=6, color="#555555", parse_math=False)
     buffer = BytesIO()
     made.savefig(buffer, format="png")
     return buffer.getvalue()

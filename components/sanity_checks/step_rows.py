@@ -10,12 +10,13 @@ import numpy as np
 import streamlit as st
 
 import explainers as ex
-from components.compute import method_row, naming
+from components.compute import method_row
 from components.compute.method_row import MethodMap
 from components.compute.schedule import Schedule
 from components.compute.task import Failed, Pending, Ready, State, Task
 from components.drawing import curves
 from components.drawing.curves import Style
+from components.drawing.foreign_words import in_markdown
 from components.drawing.numbers import fixed
 from components.sanity_checks.randomisation import Randomisation
 from components.state.engine import engine
@@ -87,7 +88,7 @@ def original_maps(workspace: Workspace) -> list[MethodMap]:
         maps = row.run()
         for method_map in maps:
             if method_map.question and method_map.reason:
-                st.caption(f"{naming.in_markdown(method_map.title)} is left out: {method_map.reason}")
+                st.caption(in_markdown(f"{method_map.title} is left out: {method_map.reason}"))
     usable = [method_map for method_map in maps if not method_map.reason]
     return usable or st.stop()
 
@@ -115,7 +116,7 @@ class StepRows:
                            seconds + original.seconds * pays_for_original)
 
         def lookup() -> metric.Step | None:
-            known = engine().lookup_computed(metric.STEP, step.parts)
+            known = engine().lookup_computed(metric.STEP, step.parts, metric.Step)
             return step.titled(known) if known else None
 
         def compute(progress: Progress) -> metric.Step:

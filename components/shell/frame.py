@@ -18,6 +18,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from components.shell import accessibility, warm_start
+from components.state import link
 
 if TYPE_CHECKING:  # at run time it would bring torch before the browser has something to show
     from components.state.workspace import Workspace
@@ -43,6 +44,7 @@ def entered(page: str) -> Iterator[bool]:
     """
     place = st.empty()
     if FIRST not in st.session_state:
+        link.drop_empty()
         st.session_state[FIRST] = False
         _greet(place)
     warm_start.finish()

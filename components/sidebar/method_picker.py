@@ -14,7 +14,7 @@ from typing import NamedTuple
 import streamlit as st
 
 import explainers as ex
-from components.compute.naming import in_markdown
+from components.drawing.foreign_words import in_markdown
 from components.state import entries, link
 
 log = logging.getLogger(__name__)

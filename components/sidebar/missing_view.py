@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from components.drawing.foreign_words import in_markdown, shortened
 from components.sidebar import network_loader, picture_picker, pool_uploader, reference_picker, uploading
 from components.state import link, pool
 from components.state.link import Missing
@@ -18,7 +19,7 @@ def draw(missing: Sequence[Missing]) -> None:
     """Say what is missing, with a place for the file and the ways to go on without it."""
     with st.container(key="missing"):
         for each in missing:
-            st.warning(each.sentence)
+            st.warning(in_markdown(each.sentence))
             _PLACES[each.kind](each)
         if st.button("Open the start page instead", key="open_start",
                      help="Leaves this link for the picture and the network that the app begins with."):
@@ -28,12 +29,13 @@ def draw(missing: Sequence[Missing]) -> None:
 
 def _picture(missing: Missing) -> None:
     st.caption("A link never carries pictures: they stay with the person who made it. Drop the same file here to see the same view.")
-    pool_uploader.draw(PICTURE_UPLOADER, pool.EXPLAIN, f"Drop {missing.name} here", "The file that the link was made with.")
+    pool_uploader.draw(PICTURE_UPLOADER, pool.EXPLAIN, f"Drop {in_markdown(missing.name)} here",
+                       "The file that the link was made with.")
     uploading.complain(pool_uploader.complaints(PICTURE_UPLOADER))
     for name in pool_uploader.new(PICTURE_UPLOADER):
         upload = pool.find(name)
         if upload:
-            file_name = uploading.plain(upload.file_name)
+            file_name = in_markdown(shortened(upload.file_name))
             st.info(f"{file_name} is another picture (sha {upload.digest[:pool.DIGITS]}).")
             st.button(f"Open {file_name} instead", key=f"open-{name}", on_click=picture_picker.choose, args=(name,),
                       help="Shows this picture with the link's other settings.")

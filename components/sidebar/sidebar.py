@@ -5,6 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 import explainers as ex
+from components.drawing import number_field
+from components.drawing.foreign_words import in_markdown
 from components.sidebar import (
     cached_maps,
     copy_link,
@@ -47,22 +49,22 @@ def draw() -> Workspace | list[Missing] | None:
         shown = model_input(network, picture, fit) if network else None
         with classes:
             target = _target(network, shown)
-        seed = st.number_input(
-            "Seed", 0, LARGEST_SEED, 0, key="seed", bind="query-params",
+        seed = number_field.whole(
+            "Seed", 0, LARGEST_SEED, 0, key="seed",
             help="Some methods draw random noise or masks. The same number (seed) gives the same map again.")
         copy_link.draw()
         session_file.draw()
         cached_maps.draw()
     if network is None or shown is None:
         return None
-    return Workspace(network, picture, shown, target, methods, int(seed), reference)
+    return Workspace(network, picture, shown, target, methods, seed or 0, reference)
 
 
 def _say_where_it_is_from(picture: Picture, network: ex.Classifier | None) -> None:
     """What was done to the file, where a photograph is from, and whether the network can know such a picture."""
     with st.container(key="picture_notes"):
         for note in picture.notes:
-            st.caption(note)
+            st.caption(in_markdown(note))
     if picture.source:
         with st.container(key="picture_source"):
             st.caption(picture.source)

@@ -22,14 +22,14 @@ PAINTED = ".js-plotly-plot .heatmaplayer image"
 
 
 @contextmanager
-def server(folder: Path, port: int | None = None) -> Iterator[str]:
-    """A fresh Streamlit server with a map cache of its own; gives its address."""
+def server(folder: Path, port: int | None = None, script: Path = Path("app.py")) -> Iterator[str]:
+    """A fresh Streamlit server of the app, or of another script, with a map cache of its own; gives its address."""
     port = port or free_port()
     log = folder / "server.log"
     environment = {**os.environ, "EXPLORER_CACHE": str(folder / "maps")}
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+            [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)],
             cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
         try:
             address = f"http://127.0.0.1:{port}"

@@ -19,9 +19,11 @@ Arrows = dict[str, set[str]]
 PROJECT = ("explainers", "components", "pages", "app")
 
 FLOORS = (  # of explainers, from the ground up: a file may import what is below it or on its own floor
-    ("encoding.py", "errors.py", "keys.py", "parameters.py", "passes.py", "progress.py", "resampling.py", "segments.py",
-     "target.py"),
-    ("cache.py", "dicom.py", "picture_limits.py", "pictures.py", "windowing.py", "data/__init__.py", "data/backgrounds.py",
+    ("cache_folder.py", "encoding.py", "errors.py", "idle_threads.py", "keys.py", "line.py",
+     "memory.py", "parameters.py", "passes.py", "progress.py", "resampling.py",
+     "segments.py", "target.py", "turns.py"),
+    ("cache.py", "decoding.py", "decoding_worker.py", "dicom.py", "picture_limits.py", "pictures.py", "windowing.py",
+     "data/__init__.py", "data/backgrounds.py",
      "data/cifar10.py", "data/digits.py", "data/gallery.py", "data/glyphs.py", "data/outlines.py", "data/palettes.py", "data/pen.py",
      "data/photographs.py", "data/sample.py", "data/samples.py", "data/scenes.py"),
     ("networks/*.py",),
@@ -35,7 +37,7 @@ FLOORS = (  # of explainers, from the ground up: a file may import what is below
     ("ensembles.py", "question.py", "attack.py", "data/statistics.py"),
     ("metrics/*.py",),
     ("measurement.py",),
-    ("engine.py",),
+    ("engine.py", "memos.py"),
     ("__init__.py",),
 )
 SHARED_ROOMS = ("state", "shell", "sidebar", "compute", "drawing")

@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from components.compute import asked
 from components.compute.bar import Bar
+from components.drawing import foreign_words
 
 CHEAP = ["Grad-CAM", "Gradient", "Guided Backpropagation"]
 WRITTEN = ("html", "markdown", "caption", "latex", "error", "warning", "info", "success", "text")
@@ -71,6 +72,11 @@ class _Html(HTMLParser):
 def plain(text: str) -> str:
     """The text with single spaces; a no-break space is one of them."""
     return " ".join(text.split())
+
+
+def read(markdown: str) -> str:
+    """What a person reads in Markdown whose foreign words are escaped (see ``components.drawing.foreign_words``)."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown).replace(foreign_words.JOINER, "")
 
 
 def nodes(app: AppTest, key: str = "") -> Iterator[Any]:
@@ -174,9 +180,10 @@ def section(app: AppTest, key: str = "") -> str:
     pieces = []
     for each in nodes(app, key):
         if each.type in WRITTEN:
-            pieces.append(plain(" ".join(_Html(each.value).pieces)) if each.type == "html" else str(each.value))
+            words = plain(" ".join(_Html(each.value).pieces)) if each.type == "html" else str(each.value)
+            pieces.append(words if each.type in ("html", "latex") else read(words))
         elif each.type in LABELLED:
-            pieces.append(each.label)
+            pieces.append(read(each.label))
     return plain(" ".join(pieces))
 
 
@@ -201,17 +208,17 @@ def _html(app: AppTest, key: str) -> list[str]:
 
 def errors(app: AppTest) -> list[str]:
     """The messages in red."""
-    return [element.value for element in app.error]
+    return [read(element.value) for element in app.error]
 
 
 def infos(app: AppTest) -> list[str]:
     """The messages in blue."""
-    return [element.value for element in app.info]
+    return [read(element.value) for element in app.info]
 
 
 def captions(app: AppTest, key: str = "") -> list[str]:
     """The captions on the page, or in the container with this key."""
-    return [each.value for each in nodes(app, key) if each.type == "caption"]
+    return [read(each.value) for each in nodes(app, key) if each.type == "caption"]
 
 
 def heading(app: AppTest) -> str:

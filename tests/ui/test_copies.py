@@ -80,10 +80,6 @@ def test_a_title_that_is_too_long_for_a_panel_has_the_number_there():
     assert names["iba"].short == "IBA \u00b7 layer auto" and names["iba~2"].difference == f"layer {long}"
 
 
-def test_a_title_has_no_markdown():
-    assert naming.in_markdown("layer _a_.b*") == "layer \\_a\\_.b\\*"
-
-
 def test_no_two_entries_share_a_style():
     keys = [key if copy == 1 else f"{key}~{copy}" for key, method in ex.methods().items()
             for copy in range(1, 2 if method.is_control else entries.MOST + 1)]
