@@ -7,6 +7,8 @@ so that a digit of 28 pixels is cut into about as many regions as a photograph.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -69,12 +71,12 @@ def _neighbours(labels: np.ndarray) -> np.ndarray:
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
 
-def felzenszwalb_regions(picture: Tensor) -> Tensor:
+def felzenszwalb_regions(picture: Tensor, report: Callable[[], None] = lambda: None) -> Tensor:
     """Overlapping regions at six scales, as XRAI uses them: bool (H * W, regions), from a picture (C, H, W) from 0 to 1.
 
     The settings are those of the authors' code (PAIR saliency, ``xrai.py``). The picture is stretched to the range -1 to 1, resized to
     224 x 224 pixels, and cut by Felzenszwalb's method at the scales 50 to 1200, with sigma 0.8 and at least 150 pixels for a
-    region. Each region then grows by a disc of 5 pixels, so that it includes its edges.
+    region. Each region then grows by a disc of 5 pixels, so that it includes its edges. report: called after each scale.
     """
     from skimage.segmentation import felzenszwalb
     from skimage.transform import resize
@@ -85,9 +87,12 @@ def felzenszwalb_regions(picture: Tensor) -> Tensor:
     pixels = resize(pixels, (_USUAL_SIDE, _USUAL_SIDE), order=3, mode="edge", anti_aliasing=True)
     rows, columns = (_centres(side) for side in picture.shape[-2:])
     radius = round(5 * _scale(picture))
-    return torch.cat([
-        grown(_without_gaps(felzenszwalb(pixels, scale=scale, sigma=0.8, min_size=150)[rows[:, None], columns]), radius)
-        for scale in _XRAI_SCALES], 1)
+    regions = []
+    for scale in _XRAI_SCALES:
+        labels = felzenszwalb(pixels, scale=scale, sigma=0.8, min_size=150)[rows[:, None], columns]
+        regions.append(grown(_without_gaps(labels), radius))
+        report()
+    return torch.cat(regions, 1)
 
 
 def grown(labels: Tensor, radius: int) -> Tensor:

@@ -237,7 +237,9 @@ class Optimum:
 def optimise(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> Optimum:
     """Gradient descent on the cells of one mask for each area, all of them in one batch."""
     areas, size = params.areas, size_of(x)
+    context.progress(0, params.iterations)
     perturbation, smooth_mask = Perturbation(x, params.perturbation), SmoothMask(size, x.device)
+    context.progress(0, params.iterations)
     cells = torch.ones(len(areas), 1, *smooth_mask.cells, device=x.device, requires_grad=True)
     descent = torch.optim.SGD([cells], lr=RATE, momentum=MOMENTUM, dampening=MOMENTUM)
     optimum, weight = Optimum(torch.ones(len(areas), 1, *size, device=x.device), [], []), AREA_WEIGHT

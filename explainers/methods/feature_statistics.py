@@ -56,6 +56,7 @@ def statistics(network: Classifier, node: str, images: int, context: Context) ->
     @torch.no_grad()
     def moments(a: int, b: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         drawn = reference.draw(a, b)
+        context.progress(a, count)  # decoding the pictures and their passes take long, each
         values = network.walk(drawn.to(network.device), stop=node).cpu().double()
         mean = values.mean(0)
         return mean, (values - mean).square().sum(0), (values != 0).double().sum(0), digests_of(drawn)

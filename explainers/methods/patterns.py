@@ -19,7 +19,7 @@ The sums that a weight's pattern needs, of x y and of x, are the gradients of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,11 +51,15 @@ def feeds_relus(graph: Graph, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Recorder:
-    """Adds up, in a walk of reference images, what the patterns need: of each node "xy", "x" and "y", and numbers of cases."""
+    """Adds up, in a walk of reference images, what the patterns need: of each node "xy", "x" and "y", and numbers of cases.
+
+    report: called after each layer, because the sums of one batch take seconds.
+    """
 
     graph: Graph
     merged: Mapping[str, str]
     sums: dict[str, Sums]
+    report: Callable[[], None]
 
     def rules(self) -> Mapping[str, Rule]:
         """The rules of a walk that records each layer with weights and each sum of two paths."""
@@ -84,6 +88,7 @@ class Recorder:
     def _keep(self, name: str, xy: Tensor, x: Tensor, y: Tensor, active: Tensor) -> None:
         cases = torch.full((), y.numel() / y.shape[1])
         self.sums[name] = {"xy": xy, "x": x, "y": _over_cases(y), "active": _over_cases(active), "cases": cases}
+        self.report()
 
 
 def weight_sums(layer: Layer, x: Tensor, *factors: Tensor) -> list[Tensor]:
@@ -159,7 +164,7 @@ def _fit(network: Classifier, drawn: Pictures, context: Context) -> Patterns:
 
     @torch.no_grad()
     def sums_of(start: int, stop: int) -> dict[str, Sums]:
-        recorder = Recorder(graph, merged, {})
+        recorder = Recorder(graph, merged, {}, lambda: context.progress(start, drawn.count))
         network.walk(drawn.draw(start, stop).to(network.device), recorder.rules())
         return recorder.sums
 

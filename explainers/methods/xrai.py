@@ -90,7 +90,8 @@ def attribute(network: Classifier, x: Tensor, target: Target, params: Params, co
     attributions = context.memoize(("black_and_white_gradients", params.steps, target),
                                    lambda: black_and_white_gradients(network, x, target, params.steps, context))
     pixels = (attributions.amax(0) if params.channels == "max" else attributions.sum(0)).cpu().double()
-    regions = context.memoize(("felzenszwalb_regions",), lambda: felzenszwalb_regions(network.preprocessing.pixels(x)[0]))
+    regions = context.memoize(("felzenszwalb_regions",), lambda: felzenszwalb_regions(
+        network.preprocessing.pixels(x)[0], lambda: context.progress(1, 1)))
     values, added = gathered(pixels.flatten().numpy(), regions.numpy(), round(_FEWEST_PIXELS * pixels.numel()))
     return RawMap(torch.from_numpy(values).view(1, *pixels.shape), extras={"regions": regions.shape[1], "added": added})
 

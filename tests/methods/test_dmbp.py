@@ -367,6 +367,22 @@ def test_torchvisions_piecewise_linear_networks_are_accepted_and_exact(name):
     assert torch.allclose(masked.part(0).mapping, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
 
 
+def test_a_later_gradient_leaves_an_earlier_one_alone(scene):
+    masked = masked_at(*scene)
+    masked.set(some_sigma(masked))
+    masked.outputs()
+    earlier = masked.mask_gradient(0)
+    copied = earlier.clone()
+    masked.mask_gradient(1).fill_(torch.nan)
+    assert torch.equal(earlier, copied) and torch.equal(masked.mask_gradient(0), copied)
+
+
+def test_only_the_first_relu_keeps_its_inputs_until_the_first_masked_pass(toy, image):
+    masked = masked_at(toy, image)
+    first, *others = (relu.inputs.numel() / relu.output.numel() for relu in masked.relus.values())
+    assert others and first == 1 and max(others) < 0.01
+
+
 def test_the_recorded_pass_is_given_back(toy, image):
     masked = masked_at(toy, image)
     masked.set(some_sigma(masked))

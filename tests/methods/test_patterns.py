@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import explainers as ex
-from explainers.context import Context
+from explainers.context import Context, RunOptions
 from explainers.data.reference import ReferenceSet
 from explainers.methods import patterns
 from explainers.methods.reference_pictures import NOT_HERE
@@ -20,6 +20,21 @@ from explainers.methods.relevance import Layer, merged_norms
 
 def fitted(network, images):
     return patterns.fitted(network, images[:1], len(images), Context(network, reference=drawn_set(images)))[0]
+
+
+def test_the_fit_reports_after_each_layer_and_is_stopped_there(toy):
+    """One batch of pictures takes seconds: other runs must not wait for its end."""
+    reports = []
+    images = drawn_images(3, seed=1, side=toy.input_size[0])
+
+    def stop(done, total, preview):
+        reports.append(done / total)
+        return len(reports) < 4
+
+    context = Context(toy, options=RunOptions(stop), reference=drawn_set(images))
+    with pytest.raises(ex.Cancelled):
+        patterns.fitted(toy, images[:1], len(images), context)
+    assert reports == [0, 0, 0, 0]
 
 
 @pytest.fixture(scope="module")

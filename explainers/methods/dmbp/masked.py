@@ -171,6 +171,8 @@ class MaskedNetwork:
         self.whole = self.part(0)
         self.y = self.whole.image if image_only else self.logit
         self._images = torch.cat([x, torch.zeros_like(x)]) if image_only else x
+        # The inputs u in ``mask_gradient``, which sets those of uncapped units. That of a capped one is 6; the image adds 0 of it.
+        self._inputs = torch.full((self.count,), 0.0 if image_only else CAP, device=x.device)
         if image_only and self._first:
             first = self.relus[self._first]
             first.inputs = torch.cat([first.inputs, first.flat(self._stem_inputs(self._images[1:]))[None]])
@@ -192,7 +194,7 @@ class MaskedNetwork:
 
     def _record(self, call: Call, z: Tensor) -> Tensor:
         output = call.plain(z.detach())
-        relu = self.relus[call.name] = ReluCall(output, z.detach())
+        relu = self.relus[call.name] = ReluCall(output, z.detach() if call.name == self._first else z.new_empty(1, 1))
         if call.kind == "relu6" and (output >= CAP).any():
             relu.capped = relu.flat(output)[0] >= CAP
         return _Relu.apply(z, output, relu, self._rule)
@@ -210,7 +212,8 @@ class MaskedNetwork:
         A third row with a random positive factor at every ReLU finds the live units, because with such factors two paths do not
         cancel. All ReLU outputs are 0 in this pass, so its logits are what passes no mask: the output's bias.
         """
-        initial: list[tuple[ReluCall, Tensor]] = []
+        initial: list[tuple[ReluCall, Tensor, Tensor]] = []
+        zeros = x.new_zeros(3 * max((relu.output.numel() for relu in self.relus.values()), default=0))  # shared, to save memory
 
         def initialise(relu: ReluCall, gradient: Tensor) -> Tensor:
             plus, minus, probe = flat = relu.flat(gradient)
@@ -219,51 +222,48 @@ class MaskedNetwork:
             slopes = relu.is_open if relu.capped is None else relu.is_open & ~relu.capped
             relu.live, relu.capped_live = (
                 (relu.is_open & (probe != 0) & kind).nonzero().flatten() for kind in (slopes, ~slopes))
-            initial.append((relu, logit))
+            initial.append((relu, logit[relu.live], logit[relu.capped_live]))
             return relu.shaped(flat * torch.stack([logit.sigmoid(), (-logit).sigmoid(), factors]) * slopes)
 
         self._rule.apply = initialise
         three = x.expand(3, -1, -1, -1).clone().requires_grad_(True)
-        logits = self._walk(three, lambda call, z: _Relu.apply(z, torch.zeros_like(z), self.relus[call.name], self._rule),
-                            self._pool_again)
+        logits = self._walk(three, lambda call, z: _Relu.apply(
+            z, zeros.as_strided(z.shape, z.stride()), self.relus[call.name], self._rule), self._pool_again)
         scores = self.target.score(logits)
         torch.autograd.grad(scores.sum(), three)
         self.output_bias = scores[0].item()
-        self._lay_out([relu for relu, _ in initial])
-        return torch.cat([logits[r.live] for r, logits in initial] + [logits[r.capped_live] for r, logits in initial])
+        self._lay_out([relu for relu, _, _ in initial])
+        return torch.cat([logits for _, logits, _ in initial] + [logits for _, _, logits in initial])
 
     def _lay_out(self, relus: list[ReluCall]) -> None:
-        """Number the live units of all calls, the capped ones last, and give each call views of the common mask tensors."""
+        """Number the live units of all calls, the capped ones last, and give each call its mask, and views of the common caps."""
         spans = _consecutive_slices([len(r.live) for r in relus] + [len(r.capped_live) for r in relus])
-        places = _consecutive_slices([r.output.numel() for r in relus])
         self.count, self._uncapped = spans[-1].stop, spans[len(relus) - 1].stop
-        self._masks = torch.zeros(2, places[-1].stop, device=self._x.device)
         self._caps = torch.zeros(2, self.count - self._uncapped, device=self._x.device)
-        for relu, place, span, capped_span in zip(relus, places, spans, spans[len(relus):], strict=False):
+        for relu, span, capped_span in zip(relus, spans, spans[len(relus):], strict=False):
             relu.span, relu.capped_span = span, capped_span
-            relu.mask = self._masks[:, place]
+            relu.mask = torch.zeros(2, relu.output.numel(), device=self._x.device)
             relu.caps = self._caps[:, capped_span.start - self._uncapped:capped_span.stop - self._uncapped]
-        self._positions = torch.cat([r.live + place.start for r, place in zip(relus, places, strict=True)])
+        self._masked = relus
 
     def set(self, sigma: Tensor) -> None:
         """Set sigma of the live units, (count,)."""
-        for mask, cap, values in zip(self._masks, self._caps, (sigma, 1 - sigma), strict=True):
-            mask.index_copy_(0, self._positions, values[:self._uncapped])
-            torch.mul(values[self._uncapped:], CAP, out=cap)
+        for row, values in enumerate((sigma, 1 - sigma)):
+            for relu in self._masked:
+                relu.mask[row].scatter_(0, relu.live, values[relu.span])
+            torch.mul(values[self._uncapped:], CAP, out=self._caps[row])
 
     def outputs(self, rows: int = 2) -> list[float]:
         """[y+, y-], or [y+] for one row, by a masked forward pass; with ``image_only`` what the image adds to them."""
         with torch.no_grad():
-            begin = (self.relus[self._first].forward_again(rows) if self._first
-                     else self._images.repeat_interleave(rows, 0))
+            begin = self.relus[self._first].forward_again(rows) if self._first else self._images.repeat_interleave(rows, 0)
             logits = self._walk(begin, lambda call, z: self.relus[call.name].forward(z, rows), self._pool_again, start=self._first)
             scores = self.target.score(logits)
         return (scores - self.output_bias if len(scores) == rows else scores[:rows] - scores[rows:]).tolist()
 
     def mask_gradient(self, row: int) -> Tensor:
         """g u of each live unit at the last masked forward pass: the derivative of output 0 by sigma, or of output 1 by 1 - sigma."""
-        of_capped = CAP if len(self._images) == 1 else 0.0  # the input u of a capped unit counts as 6, of which the image adds 0
-        gradients, inputs = torch.full((2, self.count), of_capped, device=self._x.device)
+        gradients, inputs = torch.empty(self.count, device=self._x.device), self._inputs
 
         def collect(relu: ReluCall, flat: Tensor) -> None:
             torch.index_select(flat, 0, relu.live, out=gradients[relu.span])

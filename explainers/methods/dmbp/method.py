@@ -91,6 +91,7 @@ class Params:
 
 
 def attribute(network: Classifier, x: Tensor, target: Target, params: Params, context: Context) -> RawMap:
+    context.progress(0, _RECORDING + params.iterations + 1)
     masked = MaskedNetwork(network, x, target, context.generator(), image_only=params.images == 2)
 
     def parts() -> list[LinearPart]:

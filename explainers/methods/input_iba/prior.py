@@ -214,18 +214,20 @@ def train_prior(network: Classifier, x: Tensor, node: str, targets: Targets, sta
     rates = [{"params": [weight], "lr": rate} for weight, rate in zip(mixer.weights, RATES, strict=True)]
     optimisers = (torch.optim.RMSprop(critic.weights, lr=CRITIC_RATE), torch.optim.RMSprop(rates))
     updates = len(batches(settings.samples, settings.batch))
+    total = 100 * settings.epochs * updates
+    context.progress(0, total)
     for epoch in range(settings.epochs):
         for i, real in enumerate(targets.epoch()):
             update = epoch * updates + i
             trains_generator = i % GENERATOR_EVERY == 0
-            part = context.part(100 * update, 100 * update + round(100 * of_features), 100 * settings.epochs * updates,
-                                preview if i == 0 else None)
+            part = context.part(100 * update, 100 * update + round(100 * of_features), total, preview if i == 0 else None)
             noise = torch.randn(len(real), *x.shape[1:], generator=generator, device=x.device)
             with torch.no_grad():
                 images = mixer(noise)
             pieces = features_of(network, images, node, targets.rectify, trains_generator, part)
             fake = torch.cat([features.detach() for _, features in pieces])
             prior.critic_losses.append(_update_critic(critic, real, fake, optimisers[0]))
+            context.progress(100 * update + round(100 * of_features), total)  # a large critic takes seconds
             if trains_generator:
                 prior.generator_losses.append(_update_generator(mixer, critic, noise, pieces, fake, optimisers[1]))
                 prior.mask = Mask.of(mixer.theta.detach())
