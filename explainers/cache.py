@@ -20,6 +20,7 @@ from typing import Any
 
 from explainers.cache_folder import SUFFIX, CacheFolder, is_key
 from explainers.encoding import decode, encode
+from explainers.memory import in_one_sentence, ran_out
 
 _recording: ContextVar[set[str] | None] = ContextVar("recording", default=None)
 
@@ -35,6 +36,7 @@ class Owner:
 
 _NOBODY = Owner()  # of private results that go only when the memory is full
 _owner: ContextVar[Owner | None] = ContextVar("owner", default=None)  # None: results are not private
+_COPIES = 1 / 8  # of the memory: 32 MiB, or some fifty maps of 224 pixels; more would only save the milliseconds of reading a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +54,14 @@ class MapCache:
     """Values by a lower-case hexadecimal key; safe to share between threads, its folder also between processes.
 
     folder: where entries are kept, or None for memory alone. memory_bytes, disk_bytes: the bounds; the least recently used entries
-    are removed first. With n processes on one folder the disk may hold up to n/20 more than its bound for a while. A folder that
-    cannot be used is logged once, and the cache goes on in memory.
+    are removed first. Copies of what is on disk have an eighth of the memory, so that it does not grow for hours. With n processes
+    on one folder the disk may hold up to n/20 more than its bound for a while. A folder that cannot be used is logged once, and
+    the cache goes on in memory.
     """
 
     def __init__(self, folder: str | Path | None = None, memory_bytes: int = 256 * 2**20, disk_bytes: int = 2**30) -> None:
-        self._memory = _Memory(memory_bytes)
+        copies = 0 if folder is None else int(memory_bytes * _COPIES)
+        self._copies, self._memory = _Memory(copies), _Memory(memory_bytes - copies)
         self._disk = CacheFolder(Path(folder), disk_bytes) if folder is not None else None
 
     @contextmanager
@@ -99,11 +103,15 @@ class MapCache:
     def get(self, key: str, kind: type = object) -> Any:
         """A copy of what was put under ``key``, or None. kind: the type of the value; another one counts as missing and is removed.
 
-        Raises ValueError if the key is not hexadecimal.
+        Raises ValueError if the key is not hexadecimal, OutOfMemory where there is too little for the copy; the entry then stays.
         """
         _check(key)
         _record(key)
-        payload, is_new = self._memory.get(key), False
+        with in_one_sentence("a stored result"):
+            return self._get(key, kind)
+
+    def _get(self, key: str, kind: type) -> Any:
+        payload, is_new = self._memory.get(key) or self._copies.get(key), False
         if payload is None and self._disk:
             payload, is_new = self._disk.read(key), True
         elif self._disk:
@@ -115,12 +123,14 @@ class MapCache:
             if not isinstance(value, kind):
                 raise ValueError(f"a {type(value).__name__} and no {kind.__name__}")
         except Exception as error:  # undamaged, but of another version or another program: any parser may fail
-            self._memory.discard(key)
+            if ran_out(error):
+                raise
+            self._forget(key)
             if self._disk:
                 self._disk.discard(key, f"of another format ({type(error).__name__})")
             return None
         if is_new:
-            self._memory.put(key, payload)
+            self._copies.put(key, payload)
         return value
 
     def put(self, key: str, value: Any) -> None:
@@ -131,13 +141,21 @@ class MapCache:
         """
         _check(key)
         _record(key)
-        payload, owner = encode(value, key), _owner.get()
+        with in_one_sentence("keeping a result"):
+            payload, owner = encode(value, key), _owner.get()
         if owner is not None:
             self._put_private(key, payload, owner)
             return
-        self._memory.put(key, payload)
+        self._forget(key)
         if self._disk:
             self._disk.write(key, payload)
+        is_on_disk = self._disk is not None and key in self._disk  # not where the folder cannot be used
+        (self._copies if is_on_disk else self._memory).put(key, payload)
+
+    def _forget(self, key: str) -> None:
+        """Remove an entry from memory."""
+        self._memory.discard(key)
+        self._copies.discard(key)
 
     def _put_private(self, key: str, payload: bytes, owner: Owner) -> None:
         with owner.lock:  # so that nothing is put after ``forget``
@@ -151,11 +169,12 @@ class MapCache:
         """Whether there is an entry. One on disk is not read for this, so ``get`` may still find it damaged and return None."""
         if not is_key(key):
             return False
-        return key in self._memory or (self._disk is not None and key in self._disk)
+        return key in self._memory or key in self._copies or (self._disk is not None and key in self._disk)
 
     def clear(self) -> None:
         """Remove all entries, in memory and on disk, also those of other processes. Other files stay untouched."""
         self._memory.clear()
+        self._copies.clear()
         if self._disk:
             self._disk.clear()
 
@@ -163,7 +182,7 @@ class MapCache:
         """Remove these entries, in memory and on disk; keys without an entry are ignored."""
         for key in keys:
             _check(key)
-            self._memory.discard(key)
+            self._forget(key)
             if self._disk:
                 self._disk.remove(key)
 
@@ -172,12 +191,13 @@ class MapCache:
         entries = list(self._disk.entries()) if self._disk else []
         on_disk = {Path(path).name.removesuffix(SUFFIX) for _, _, path in entries}
         oldest = min((used for used, _, _ in entries), default=None)
-        return Contents(len(on_disk | self._memory.keys()), self._memory.total, sum(size for _, size, _ in entries),
+        in_memory = self._memory.keys() | self._copies.keys()
+        return Contents(len(on_disk | in_memory), self._memory.total + self._copies.total, sum(size for _, size, _ in entries),
                         None if oldest is None else oldest / 1e9)
 
     def sizes(self) -> tuple[int, int]:
         """Bytes in memory and on disk; the latter are those of the last scan plus what this cache has written since."""
-        return self._memory.total, self._disk.total if self._disk else 0
+        return self._memory.total + self._copies.total, self._disk.total if self._disk else 0
 
 
 class Unrecorded:

@@ -35,10 +35,20 @@ class FitStore(Protocol):
     def __contains__(self, key: object) -> bool: ...
 
 
-class Memo(dict[tuple[Any, ...], tuple[Any, Passes]]):
+class Memo:
     """Intermediate results by key, each with its passes. ``hits`` counts how often one was reused."""
 
-    hits = 0
+    def __init__(self) -> None:
+        self.hits = 0
+        self._entries: dict[tuple[Any, ...], tuple[Any, Passes]] = {}
+
+    def find(self, key: tuple[Any, ...]) -> tuple[Any, Passes] | None:
+        """The result with its passes, or None. There is no second look that could fail after another thread removed the result."""
+        return self._entries.get(key)
+
+    def keep(self, key: tuple[Any, ...], entry: tuple[Any, Passes]) -> None:
+        """Keep a result with its passes for later runs of the same network and image."""
+        self._entries[key] = entry
 
 
 @dataclass(frozen=True)
@@ -144,14 +154,15 @@ class Context:
 
         The passes of a reused result count as this method's own, so that its cost does not depend on what ran before.
         """
-        if key in self._memo:
-            result, passes = self._memo[key]
+        kept = self._memo.find(key)
+        if kept is not None:
+            result, passes = kept
             self.reused += passes
             self._memo.hits += 1
             return result
         before = self.network.counted()
         result = compute()
-        self._memo[key] = (result, self.network.counted() - before)
+        self._memo.keep(key, (result, self.network.counted() - before))
         return result
 
     def explain(self, question: Any) -> Attribution:

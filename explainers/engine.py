@@ -73,6 +73,7 @@ class Engine:
         self._pace: dict[tuple[str, str], float] = {}  # measured seconds of the last run / seconds estimated from its passes
         self._timed: set[str] = set()  # the networks whose passes have been timed, so that an estimate costs nothing
 
+    @in_one_sentence()
     def explain(self, question: Question | Classifier, *arguments: Any, progress: Progress | None = None,
                 **keywords: Any) -> Attribution:
         """The map of the question. One that was computed before comes from the cache, equal to the bit."""
@@ -99,6 +100,7 @@ class Engine:
         """The question as digests and plain values; its ``key`` is the cache key."""
         return _question(question, *arguments, **keywords).request
 
+    @in_one_sentence()
     def cost(self, question: Question | Classifier, *arguments: Any, **keywords: Any) -> Cost:
         """The passes of a map and its estimated seconds; ``cost(network, "rise", masks=100)`` needs no image.
 
@@ -138,6 +140,7 @@ class Engine:
         """The result of one measurement, from the cache if it was measured before."""
         return self.measure_together([measurement], progress)[0]
 
+    @in_one_sentence()
     def measure_together(self, measurements: Sequence[Measurement], progress: Progress | None = None) -> list[Any]:
         """The results of measurements of one metric, network, image, target and settings.
 
@@ -182,6 +185,7 @@ class Engine:
         """The result of a measurement if it is in the cache, else None; nothing is computed."""
         return self.cache.get(measurement.key, measurement.result_type)
 
+    @in_one_sentence()
     def cost_together(self, measurements: Sequence[Measurement]) -> Cost:
         """The cost of ``measure_together``: of the measurements that are not in the cache, and of the maps that they need."""
         missing = [measurement for measurement in measurements if measurement.key not in self.cache]
@@ -200,6 +204,7 @@ class Engine:
             return total
         return total + self._estimate(first.network, first.metric.key, passes_together(missing, maps))
 
+    @in_one_sentence()
     def get_or_compute(self, name: str, parts: Sequence[Any], compute: Callable[[], T], progress: Progress | None = None,
                        kind: type = object, seconds: float = 0.0) -> T:
         """The result of any other computation, from the cache or computed with the device to itself.
@@ -226,6 +231,11 @@ class Engine:
         they do not tell whose they are."""
         self.cache.forget(owner)
         self._memos.clear()
+
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes that the engine keeps in memory: results and intermediate results, each within a bound."""
+        return self.cache.sizes()[0] + self._memos.total
 
     def waiting(self) -> Wait | None:
         """Where the run of this thread stands in the line for the device, for a progress callback; None where it does not wait."""

@@ -86,13 +86,12 @@ def judge(metric: str, subject: Subject, **settings: Any) -> Measurement:
 def run_together(measurements: Sequence[Measurement], options: RunOptions | None = None) -> list[Any]:
     """The results of measurements of one metric, network, image, target and settings, computed in common batches, in their order."""
     first = measurements[0]
-    network = first.network.metered()
-    context = Context(network, first.subject.seed, options, first.subject.reference_set)
-    context.progress(0, 1)
-    with in_one_sentence(network.title):
+    with in_one_sentence(first.network.title):
+        context = Context(first.network.metered(), first.subject.seed, options, first.subject.reference_set)
+        context.progress(0, 1)
         results = first.metric.evaluate([measurement.subject for measurement in measurements], first.settings, context)
-    context.progress(1, 1)
-    return results
+        context.progress(1, 1)
+        return results
 
 
 def passes_together(measurements: Sequence[Measurement], maps: Sequence[Attribution]) -> Passes:

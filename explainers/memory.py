@@ -24,6 +24,7 @@ _MESSAGES = (  # in lower case
     "out of memory",  # CUDA and Apple's MPS, also where they raise no torch.OutOfMemoryError
     "alloc_failed",  # cuBLAS, cuDNN and cuSOLVER: "CUBLAS_STATUS_ALLOC_FAILED"
     "bad_alloc",  # C++
+    "failed to map segment",  # the loader of libraries: an ImportError
     "could not create a ", "could not execute a ",  # oneDNN, which names what it could not make: a primitive, a memory object
 )
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -56,13 +57,40 @@ def in_one_sentence(what: str = "this computation") -> Iterator[None]:
 
 
 def free_bytes() -> int | None:
-    """The memory that this process can still take without pushing out others (Linux): of the machine, or of its container where that
-    has less. None where the system does not say."""
+    """The memory that this process can still take without pushing out others (Linux): of the machine, or of its container or under its
+    own limit (``ulimit -v``) where these have less. None where the system does not say."""
     with suppress(OSError, StopIteration):
         available = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:"))
         machine = int(available.split()[1]) * 1024
-        return min(machine, _free_in_container(Path("/sys/fs/cgroup"), machine))
+        return min(machine, _free_in_container(Path("/sys/fs/cgroup"), machine), _free_under_the_limit(machine))
     return None
+
+
+def _free_under_the_limit(otherwise: int) -> int:
+    """The same of the limit on this process's addresses: what it may still add to them, and what it has freed but kept."""
+    import resource  # there is none on Windows
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return otherwise
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    return max(0, limit - taken) + _kept_bytes()
+
+
+def _kept_bytes() -> int:
+    """The bytes that glibc has kept of what was freed, for the next to ask; 0 with another C library."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = _MallInfo
+    return int(mallinfo().fordblks)
+
+
+class _MallInfo(ctypes.Structure):
+    """What glibc's mallinfo2 tells, in its order; fordblks is the number of free bytes in all arenas."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
+                                                         "uordblks", "fordblks", "keepcost"))
 
 
 def _free_in_container(group: Path, otherwise: int) -> int:

@@ -67,27 +67,16 @@ class Memos:
 
 
 class _Subject(Memo):
-    """The results of one subject, for one run. The dict itself stays empty: the results are in ``Memos``."""
+    """The results of one subject, for one run, which are in ``Memos``."""
 
     def __init__(self, memos: Memos, subject: Hashable) -> None:
         super().__init__()
         self._memos, self._subject = memos, subject
-        self._seen: tuple[object, Entry | None] = None, None  # the key that was last looked for, and what was there
 
-    def __contains__(self, key: object) -> bool:
-        self._seen = key, self._memos.get(self._subject, key) if isinstance(key, tuple) else None
-        return self._seen[1] is not None
+    def find(self, key: Key) -> Entry | None:
+        return self._memos.get(self._subject, key)
 
-    def __getitem__(self, key: Key) -> Entry:
-        if self._seen[0] != key:
-            self._seen = key, self._memos.get(self._subject, key)
-        entry = self._seen[1]  # also where another thread has removed it since the key was looked for
-        if entry is None:
-            raise KeyError(key)
-        return entry
-
-    def __setitem__(self, key: Key, entry: Entry) -> None:
-        self._seen = None, None
+    def keep(self, key: Key, entry: Entry) -> None:
         self._memos.put(self._subject, key, entry)
 
 

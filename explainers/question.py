@@ -125,6 +125,7 @@ class Question:
         return self.key
 
     @cached_property
+    @in_one_sentence("the reference pictures")
     def reference_set(self) -> ReferenceSet | None:
         """The images that the method fits its statistics on; None where the method, or these settings of it, fit none."""
         if not self.method.fits_statistics:
@@ -156,15 +157,18 @@ class Question:
 
     def run(self, options: RunOptions | None = None) -> Attribution:
         """Compute the map. Raises UnsupportedError, another ExplainerError, and Cancelled."""
+        with in_one_sentence(self.network.title):
+            return self._run(options)
+
+    def _run(self, options: RunOptions | None) -> Attribution:
         if self.lacks:
             raise UnsupportedError(self.lacks)
         network = self.network.metered()
         context = Context(network, self.seed, options, self.reference_set)
         begin = time.perf_counter()
         context.progress(0, 1)
-        with in_one_sentence(network.title):
-            raw = attribute(self.ensemble, partial(self._one_map, network), self.x, context)
-            native = raw.native.detach().to("cpu", torch.float32).contiguous().clone()
+        raw = attribute(self.ensemble, partial(self._one_map, network), self.x, context)
+        native = raw.native.detach().to("cpu", torch.float32).contiguous().clone()
         seconds = time.perf_counter() - begin
         context.progress(1, 1)
         note = self.reference_set.note if self.reference_set else ""
@@ -181,6 +185,7 @@ class Question:
         return self.method.attribute(network, x, self.target, self.settings, context)
 
 
+@in_one_sentence("this question")
 def ask(network: Classifier, x: Tensor, method: str, *, target: Target | PlainTarget | None = None, seed: int = 0,
         reference: ReferenceSet | None = None, private: bool = False, **params: Any) -> Question:
     """The question for a method by its key, and settings of it and of an ensemble by name. private: see ``Question``. Raises

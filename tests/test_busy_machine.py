@@ -105,3 +105,23 @@ def test_a_containers_bound_counts(bound, free, tmp_path):
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 100\n")
     assert memory._free_in_container(tmp_path, 2000) == free
     assert memory._free_in_container(tmp_path / "none", 2000) == 2000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit of Linux")
+def test_a_limit_on_the_process_counts_with_what_it_has_kept():
+    """Without it, a batch near the limit (ulimit -v) ended the process inside a library instead of raising an error."""
+    script = """
+import resource, torch
+from explainers.memory import free_bytes, keep_large_blocks
+keep_large_blocks()
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**29, taken + 2**29))
+before = free_bytes()
+block = torch.zeros(2**26)
+during = free_bytes()
+del block
+print(before / 2**20, during / 2**20, free_bytes() / 2**20)
+"""
+    before, during, after = map(float, subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
+                                                      check=True).stdout.split())
+    assert 500 <= before <= 700 and 250 <= before - during <= 260 and abs(after - before) <= 2

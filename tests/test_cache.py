@@ -554,3 +554,24 @@ def test_keys_are_recorded_by_each_thread_for_itself_and_not_for_fits():
         run_in_threads([lambda: cache.put(key(3), 3)])
     cache.put(key(4), 4)
     assert keys == {key(0), key(1)}
+
+
+def test_copies_of_what_is_on_disk_do_not_fill_the_memory_and_push_out_nothing_private(tmp_path):
+    """What is private lies in memory alone, so losing it costs its computation, while the others are read again."""
+    cache, tensor = MapCache(tmp_path, memory_bytes=80_000), torch.zeros(250)
+    keys = [f"{number:064x}" for number in range(100)]
+    with cache.in_memory():
+        for key in keys[:20]:
+            cache.put(key, tensor)
+    private = cache.sizes()[0]
+    for key in keys[20:]:
+        cache.put(key, tensor)
+        assert cache.sizes()[0] <= private + 10_000
+    assert private > 20_000 and all(torch.equal(cache.get(key), tensor) for key in keys)
+    assert cache.sizes()[0] <= private + 10_000 and cache.contents().entries == 100
+
+
+def test_what_a_full_disk_refuses_is_kept_in_memory(tmp_path):
+    cache = MapCache(tmp_path, disk_bytes=0)
+    cache.put("ab" * 32, torch.ones(10))
+    assert on_disk(tmp_path) == 0 and torch.equal(cache.get("ab" * 32), torch.ones(10))

@@ -15,6 +15,7 @@ from support.networks import classifier, residual_module
 from support.threads import Background, run_in_threads
 
 import explainers as ex
+from explainers.context import Context, RunOptions
 from explainers.line import Run
 from explainers.memos import Memos, SharedFits, held_bytes
 from explainers.methods.iba import bottleneck_layer
@@ -503,21 +504,33 @@ def test_shared_passes_are_kept_within_a_bound_the_least_recently_used_go_first(
     memos = Memos(limit=10 * 4 * 100, most=6)
     of_image, of_other = memos.of("image"), memos.of("other")
     for number in range(1000):
-        of_image["gradient", number] = torch.zeros(100), ex.Passes(1, 1)
+        of_image.keep(("gradient", number), (torch.zeros(100), ex.Passes(1, 1)))
         if number == 3:
-            of_other["gradient", 0] = torch.ones(100), ex.Passes(1, 1)
-        assert ("gradient", 0) in of_image  # used again and again
+            of_other.keep(("gradient", 0), (torch.ones(100), ex.Passes(1, 1)))
+        assert of_image.find(("gradient", 0))  # used again and again
         assert len(memos) <= 6 and memos.total <= memos.limit
-    assert ("gradient", 999) in of_image and ("gradient", 994) not in of_image and ("gradient", 0) not in of_other
-    of_image["gradient", 0] = torch.zeros(900), ex.Passes()
+    assert of_image.find(("gradient", 999)) and not of_image.find(("gradient", 994)) and not of_other.find(("gradient", 0))
+    of_image.keep(("gradient", 0), (torch.zeros(900), ex.Passes()))
     assert len(memos) == 2 and memos.total == 4 * 1000
-    of_image["too", "large"] = [torch.zeros(600), {"also": torch.zeros(600)}], ex.Passes()
-    assert ("too", "large") not in of_image and len(memos) == 2
-    with pytest.raises(KeyError):
-        of_image["too", "large"]
-    assert ("gradient", 0) in of_image
+    of_image.keep(("too", "large"), ([torch.zeros(600), {"also": torch.zeros(600)}], ex.Passes()))
+    assert not of_image.find(("too", "large")) and len(memos) == 2
     memos.clear()  # by a session that ends meanwhile
-    assert of_image["gradient", 0][0].shape == (900,) and ("gradient", 0) not in of_image and memos.total == 0
+    assert not of_image.find(("gradient", 0)) and memos.total == 0
+
+
+def test_results_that_another_session_removes_meanwhile_are_computed_anew(toy, monkeypatch):
+    """Between any two looks at what is kept, everything may have gone; a run then takes what it was given, or computes."""
+    memos = Memos()
+    look = memos.get
+
+    def look_and_lose(*place):
+        entry = look(*place)
+        memos.clear()
+        return entry
+
+    monkeypatch.setattr(memos, "get", look_and_lose)
+    context = Context(toy, options=RunOptions(memo=memos.of("image")))
+    assert [context.memoize(("test",), lambda number=number: number) for number in range(4)] == [0, 0, 2, 2]
 
 
 def test_a_slice_counts_with_all_that_it_keeps_in_memory():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.networks import classifier, residual_module
 
 import explainers as ex
@@ -26,6 +27,7 @@ FORMS: dict[str, Exception] = {  # as they were raised in runs with little memor
     "oneDNN, while it runs": RuntimeError("could not execute a primitive"),
     "oneDNN, an object": RuntimeError("could not create a memory object"),
     "C++": RuntimeError("std::bad_alloc"),
+    "a library that is loaded": ImportError("scipy/special/_special_ufuncs.so: failed to map segment from shared object"),
     "Python": MemoryError(),
     "numpy": np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("float64")),
     "the system": OSError(errno.ENOMEM, "Cannot allocate memory"),
@@ -116,6 +118,73 @@ def test_a_prediction_and_the_timing_of_passes_end_in_one_sentence(image, monkey
     for compute in (lambda: network.predict(image), lambda: network.pass_seconds()):
         with pytest.raises(OutOfMemory, match=network.title):
             compute()
+
+
+AROUND: dict[str, tuple[str, str]] = {  # what an engine does around the run of a map, by the function that then finds no memory
+    "the copy of the image": ("explainers.question", "one_image"),
+    "the digest of the image": ("explainers.question", "array_digest"),
+    "the reference set": ("explainers.question", "default_reference"),
+    "whether it is fitted": ("explainers.engine", "is_fitted"),
+    "the batch size": ("explainers.context", "fitting_batch"),
+    "the copy for the cache": ("explainers.cache", "encode"),
+}
+
+
+@pytest.mark.parametrize("place", AROUND)
+def test_what_an_engine_does_around_a_run_ends_in_one_sentence(place, toy, image, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise MemoryError
+
+    engine = ex.Engine()
+    with monkeypatch.context() as patch:
+        patch.setattr(".".join(AROUND[place]), fail)
+        with pytest.raises(OutOfMemory, match="too little free memory"):
+            engine.explain(toy, image, "mip_in", target=1, images=10)
+    assert torch.isfinite(engine.explain(toy, image, "gradient", target=1).native).all()  # nothing is left locked
+
+
+@pytest.mark.parametrize("ask_for", ["a map", "a key", "a cost", "a measurement", "a prediction"])
+def test_a_new_networks_first_pass_ends_in_one_sentence_whoever_needs_it(ask_for, image, monkeypatch):
+    """The shapes of the layers come of a pass: MIP-IN's key needs them, because they decide which statistics it fits."""
+    network = classifier(residual_module())
+
+    def fail(*_arguments, **_options):
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(network.graph, "run", fail)
+    engine, question = ex.Engine(), ex.ask(network, image, "mip_in", target=1)
+    work = {"a map": lambda: engine.explain(question), "a key": lambda: question.key, "a cost": lambda: engine.cost(question),
+            "a measurement": lambda: engine.measure(ex.judge("insertion_deletion", question)),
+            "a prediction": lambda: ex.ask(network, image, "gradient")}[ask_for]
+    with pytest.raises(OutOfMemory, match=network.title):
+        work()
+
+
+def test_a_picture_that_finds_no_memory_for_its_preprocessing_ends_in_one_sentence(toy, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fail)
+    for prepare in (toy.preprocess, toy.seen):
+        with pytest.raises(OutOfMemory, match=toy.title):
+            prepare(Image.new("RGB", (300, 200)))
+
+
+def test_a_stored_map_that_finds_no_memory_stays_stored(toy, image, tmp_path, monkeypatch):
+    question = ex.ask(toy, image, "gradient", target=1)
+    first = ex.Engine(ex.MapCache(tmp_path)).explain(question)
+    for form in FORMS:
+        engine = ex.Engine(ex.MapCache(tmp_path))
+
+        def fail(*_arguments, form=form, **_options):
+            raise FORMS[form]
+
+        with monkeypatch.context() as patch:
+            patch.setattr("explainers.cache.decode", fail)
+            for look in (engine.explain, engine.cached):
+                with pytest.raises(OutOfMemory):
+                    look(question)
+        assert torch.equal(engine.explain(question).native, first.native) and engine.runs == 0
 
 
 @pytest.mark.parametrize("error", OTHERS, ids=repr)

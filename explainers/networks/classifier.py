@@ -108,11 +108,13 @@ class Classifier:
 
     def preprocess(self, image: Image.Image, fit: str = "crop") -> Tensor:
         """(1, C, H, W) float32, normalised, on the network's device. ``fit``: "crop", "whole" or "stretch", see ``Preprocessing``."""
-        return self.preprocessing.tensor(image, fit).to(self.device)
+        with in_one_sentence(self.title):
+            return self.preprocessing.tensor(image, fit).to(self.device)
 
     def seen(self, image: Image.Image, fit: str = "crop") -> Image.Image:
         """The RGB picture that the network sees, at its input size."""
-        return self.preprocessing.seen(image, fit).convert("RGB")
+        with in_one_sentence(self.title):
+            return self.preprocessing.seen(image, fit).convert("RGB")
 
     def crop_box(self, size: tuple[int, int], fit: str = "crop") -> tuple[float, float, float, float]:
         """The rectangle of a picture of ``size`` (width, height) that the input covers: left, top, right, bottom in its pixels."""
@@ -220,7 +222,8 @@ class Classifier:
         """The shapes of the graph's nodes for one image."""
         if self.graph is None:
             return {}
-        return self.graph.measure(torch.zeros(1, self.channels, *self.input_size, device=self.device))
+        with in_one_sentence(self.title):  # also a question's key may be the first to need them
+            return self.graph.measure(torch.zeros(1, self.channels, *self.input_size, device=self.device))
 
     @cached_property
     def features(self) -> FeatureLayers:

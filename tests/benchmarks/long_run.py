@@ -69,12 +69,14 @@ def explanations(arguments: argparse.Namespace) -> None:
         method, image, target = chance.choice(methods), chance.choice(images), chance.randrange(len(network.categories))
         engine.explain(network, image, method.key, target=target, **method.cheap)
 
-    growth(arguments, run)
+    growth(arguments, run, lambda: engine.kept_bytes)
 
 
 def pages(arguments: argparse.Namespace) -> None:
     """Runs of the whole script by Streamlit's test harness: pages and pictures."""
     from streamlit.testing.v1 import AppTest
+
+    from components.state.engine import engine
 
     chance = random.Random(arguments.seed)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=600)
@@ -88,11 +90,14 @@ def pages(arguments: argparse.Namespace) -> None:
         if app.exception:
             print(f"    {app.exception}", flush=True)
 
-    growth(arguments, run)
+    growth(arguments, run, lambda: engine().kept_bytes)
 
 
-def growth(arguments: argparse.Namespace, run: Callable[[], None]) -> None:
-    """Run so many times, each in a thread of its own, and print the memory of this process after every 50."""
+def growth(arguments: argparse.Namespace, run: Callable[[], None], caches: Callable[[], int]) -> None:
+    """Run so many times, each in a thread of its own, and print the memory of this process after every 50.
+
+    caches: the bytes of the results that are kept within a bound, which fill up and are named beside.
+    """
     kept: dict[int, tuple[float, float]] = {}
     begin = time.process_time()
     for number in range(1, arguments.count + 1):
@@ -104,7 +109,8 @@ def growth(arguments: argparse.Namespace, run: Callable[[], None]) -> None:
             give_back()
             kept[number] = at_work, megabytes([os.getpid()])
             seconds = time.process_time() - begin
-            print(f"after {number}: {at_work:.0f} MB, at rest {kept[number][1]:.0f} MB, {seconds:.0f} CPU s", flush=True)
+            print(f"after {number}: {at_work:.0f} MB, at rest {kept[number][1]:.0f} MB, of which results {caches() / 2**20:.0f} MB, "
+                  f"{seconds:.0f} CPU s", flush=True)
     first, last = kept[min(kept)], kept[max(kept)]
     print(f"from {min(kept)} to {max(kept)}: {100 * (last[0] / first[0] - 1):+.1f} %, at rest {100 * (last[1] / first[1] - 1):+.1f} %")
     keep(arguments.summary, {"what": f"{max(kept)} {arguments.kind}"}, first=f"{first[0]:.0f} MB", last=f"{last[0]:.0f} MB",
