@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     network = ex.load_model(arguments.network, weights=arguments.weights)
     arguments.methods = spelled_out(arguments.methods, network)
-    reference = reference_set(network, arguments.methods, arguments.photographs)
+    reference = reference_set(network, arguments.methods, arguments.reference or arguments.photographs)
     engine, ledger = ex.Engine(ex.MapCache(arguments.cache)), Ledger(arguments.results)
     for number, photograph in enumerate(recognised(network, arguments.photographs, arguments.images, arguments.skip), start=1):
         if arguments.far in photograph.ranked[:2]:

@@ -33,6 +33,7 @@ def photograph_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--skip", type=int, default=0, help="leave out the first ones, on which settings may have been chosen")
     parser.add_argument("--methods", nargs="+", required=True,
                         help="names, name:parameter=value,..., or all methods of a price: cheap, medium, costly")
+    parser.add_argument("--reference", type=Path, help="a folder of pictures that methods fit on; without one, the photographs")
     parser.add_argument("--results", type=Path, help="a file of JSON lines, the results by photograph; an interrupted run goes on")
     parser.add_argument("--cache", type=Path, help="a folder for the maps")
     add_summary(parser)
@@ -108,7 +109,7 @@ def over_photographs(arguments: argparse.Namespace, measure_one: Callable[..., N
     """
     network = ex.load_model(arguments.network, weights=arguments.weights)
     arguments.methods = spelled_out(arguments.methods, network)
-    reference = reference_set(network, arguments.methods, arguments.photographs)
+    reference = reference_set(network, arguments.methods, arguments.reference or arguments.photographs)
     engine, ledger = ex.Engine(ex.MapCache(arguments.cache)), Ledger(arguments.results)
     for number, photograph in enumerate(recognised(network, arguments.photographs, arguments.images, arguments.skip), start=1):
         measure_one(engine, network, photograph, arguments, ledger, reference)

@@ -44,7 +44,6 @@ from tests.benchmarks.summaries import cell, keep, mean_and_error
 METHODS = ("iba", "input_iba:prior=sharpened,beta=60", "input_iba:prior=iba", "input_iba:prior=none", "input_iba:prior=iba,beta=60",
            "input_iba", "integrated_gradients", "grad_cam", "random")
 RANDOM = ("iba", "input_iba", "random")  # whose maps depend on the seed
-AGAINST = "iba"
 FIELDS = {"photographs": ("insertion", "deletion", "sensitivity_n"), "scenes": ("ehr", "bounding_box", "energy")}
 OBJECTS = 2
 
@@ -166,11 +165,11 @@ def between_seeds(values: Mapping[str, Sequence[float]]) -> float:
     return float(np.sqrt(np.mean(variances))) if variances else math.nan
 
 
-def report(network: str, kind: str, methods: Sequence[str], ledger: Ledger, summary: Path | None) -> None:
-    """One table a measure: mean ± standard error, the deviation between seeds, and the difference to IBA."""
+def report(network: str, kind: str, methods: Sequence[str], ledger: Ledger, summary: Path | None, against: str) -> None:
+    """One table a measure: mean ± standard error, the deviation between seeds, and the difference to the method ``against``."""
     for field in FIELDS[kind]:
-        against = values_of(ledger, network, AGAINST, field)
-        print(f"\n{network}, {field}\n{'method':40s} {'n':>4s} {'mean':>15s} {'seeds':>7s} {'minus ' + AGAINST:>15s}")
+        others = values_of(ledger, network, against, field)
+        print(f"\n{network}, {field}\n{'method':40s} {'n':>4s} {'mean':>15s} {'seeds':>7s} {'minus ' + against:>15s}")
         for spec in methods:
             values = values_of(ledger, network, spec, field)
             if not values:
@@ -179,9 +178,9 @@ def report(network: str, kind: str, methods: Sequence[str], ledger: Ledger, summ
             line = f"{spec:40s} {len(means):4d} {mean_and_error(means):>15s} {between_seeds(values):7.3f}"
             of = {"network": network, "of": kind, "measure": field, "method": spec}
             keep(summary, of, value=cell(means), seeds=cell([between_seeds(values)]))
-            if spec != AGAINST and against:
-                keep(summary, {**of, "minus": AGAINST}, value=cell(differences(values, against)))
-                line += f" {mean_and_error(differences(values, against)):>15s}"
+            if spec != against and others:
+                keep(summary, {**of, "minus": against}, value=cell(differences(values, others)))
+                line += f" {mean_and_error(differences(values, others)):>15s}"
             print(line)
 
 
@@ -208,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         part.add_argument("--methods", nargs="+", default=list(METHODS), help="names, or name:parameter=value,...")
         part.add_argument("--results", type=Path, help="a file of JSON lines, one a map; an interrupted run goes on")
         part.add_argument("--cache", type=Path, help="a folder for the maps")
+        part.add_argument("--against", default="iba", help="the method to which the differences are printed")
         part.add_argument("--report", action="store_true", help="only print the tables of what is there")
         add_summary(part)
     return parser
@@ -224,7 +224,7 @@ def main(words: Sequence[str] | None = None) -> None:
             run(network, subjects, arguments, ledger, faithful(arguments) if photographs else localised)
     except KeyboardInterrupt:
         print("stopped")
-    report(network.name, arguments.kind, arguments.methods, ledger, arguments.summary)
+    report(network.name, arguments.kind, arguments.methods, ledger, arguments.summary, arguments.against)
 
 
 if __name__ == "__main__":

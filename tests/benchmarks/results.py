@@ -1,8 +1,9 @@
 """Write RESULTS.md from the results that were kept: ``python -m tests.benchmarks.results``.
 
-``results/*.jsonl`` hold the results, one benchmark a file (see ``summaries``); ``results/tables.toml`` says which tables are made of
-them, and ``results/papers.toml`` what they say about the tables and figures of the papers (see ``papers``). To replace results by a
-fresh run, give the table's command ``--summary tests/benchmarks/results/NAME.jsonl``, then run this.
+``results/*.jsonl`` hold the results, one benchmark a file (see ``summaries``). ``results/tables.toml`` says which tables are made of
+them, ``results/rankings.toml`` how the papers rank methods (see ``rankings``), and ``results/papers.toml`` what the results say about
+the tables and figures of the papers (see ``papers``). To replace results by a fresh run, give the table's command
+``--summary tests/benchmarks/results/NAME.jsonl``, then run this.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import papers
+from tests.benchmarks import papers, rankings
 from tests.benchmarks.summaries import FOLDER, read
 
 TARGET = Path(__file__).parent / "RESULTS.md"
@@ -116,7 +117,8 @@ def tables() -> list[Row]:
 
 def document() -> str:
     """The whole of RESULTS.md."""
-    return "\n\n".join([INTRODUCTION.strip(), *map(section, tables()), papers.sections(papers.items())]) + "\n"
+    return "\n\n".join([INTRODUCTION.strip(), *map(section, tables()), rankings.section(rankings.declared()),
+                       papers.sections(papers.items())]) + "\n"
 
 
 def main() -> None:

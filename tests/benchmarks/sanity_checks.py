@@ -7,7 +7,7 @@
 from the last one down. Every line printed is over the photographs on which all methods have been measured: mean ± standard error of
 Spearman's rank correlation of the signed maps and of their magnitudes, of SSIM and of the HOG correlation, with the map of the intact
 network; maps that are the same everywhere are counted, not averaged. Each photograph has a draw of its own. The class is the label.
-What a method fits is fitted to these photographs, and again with the drawn weights.
+What a method fits is fitted to the pictures of ``--reference`` or else to these photographs, and again with the drawn weights.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> None:
     arguments.how = arguments.how or HOW[arguments.mode]
     network = ex.load_model(arguments.network, weights=arguments.weights, device=arguments.device)
     arguments.methods = spelled_out(arguments.methods, network)
-    reference = reference_set(network, arguments.methods, arguments.photographs)
+    reference = reference_set(network, arguments.methods, arguments.reference or arguments.photographs)
     engine, ledger = ex.Engine(ex.MapCache(arguments.cache)), Ledger(arguments.results)
     for number, photograph in enumerate(recognised(network, arguments.photographs, arguments.images, arguments.skip)):
         measure_one(engine, network, photograph, number, arguments, ledger, reference)
