@@ -97,9 +97,10 @@ class Visit:
         page.on("request", lambda request: self.hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
 
     def _console(self, message) -> None:
-        probe = "/_stcore/" in message.location.get("url", "")  # Streamlit looks for its base path on a deep link
+        address = message.location.get("url", "")
+        probe = "/_stcore/" in address  # Streamlit looks for its base path on a deep link
         if message.type == "error" and not probe:
-            self.problems.append(message.text)
+            self.problems.append(f"{message.text} {address}")
 
     def go(self, link: str = "", wait: str = PAINTED, network: str = APP_NETWORK) -> Visit:
         """Open a link, on this network unless the link names one; an empty name leaves the choice to the app."""
