@@ -40,7 +40,7 @@ def test_while_the_tab_is_open_the_picture_is_held_so_the_search_can_find_it(mom
 
 def test_a_tab_that_came_back_in_time_keeps_its_picture(moments):
     assert moments["reconnected"]["holders"]
-    assert moments["reconnected"]["entries"] >= moments["open"]["entries"]  # on a busy machine a map is only computed by the second run
+    assert moments["reconnected"]["entries"] >= moments["open"]["entries"]  # busy machines compute a map in the second run
 
 
 def test_when_the_tab_has_been_closed_nothing_of_the_picture_is_left(moments):
