@@ -256,8 +256,7 @@ class Engine:
         with self._turns.turn(progress, seconds(), [key]):
             value = self.cache.get(key, kind)  # another session may have computed it while this one waited
             if value is None:
-                with in_one_sentence():
-                    value = compute()
+                value = compute()
                 self.cache.put(key, value)
                 self.runs += 1
         return value

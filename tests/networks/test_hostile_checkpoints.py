@@ -84,7 +84,7 @@ def test_each_file_of_the_corpus_is_a_network_or_one_sentence_within_bounds(monk
         if wrong or seconds > MOST_SECONDS or grown > MOST_BYTES + 4 * len(case.data):
             faults.append(f"{case.name}: {kind} {sentence[:300]!r} in {seconds:.1f} s and {grown / 2**20:.0f} MB")
     assert not faults, "\n".join(faults)
-    assert kinds.total() >= 600 and kinds["network"] >= 5
+    assert kinds.total() >= 750 and kinds["network"] >= 5
     assert os.environ[corpus.TRAP] == "set"
 
 
