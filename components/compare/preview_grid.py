@@ -17,7 +17,7 @@ from components.compute.task import State
 from components.drawing import colour
 from components.drawing.colour import Display
 from components.drawing.foreign_words import in_markdown
-from components.drawing.heatmaps import columns_for
+from components.drawing.heatmaps import columns_for, data_uri, sharp_uri
 
 PATIENCE = 0.4  # seconds before a former figure makes room: quick maps replace it without a flicker
 DRAWN = "figure_drawn"
@@ -33,7 +33,8 @@ class PreviewGrid(Bar):
     """A bar and a grid of maps: at once where nothing is to be seen yet, else only when the run takes time.
 
     The grid has a place of its own, because a container that is filled twice in one run keeps what it held first. A session's first
-    grid stays until the browser has drawn the figure, for which it must first read plotly; a style then hides the grid.
+    grid stays until the browser has drawn the figure, for which it must first read plotly; a style then hides the grid. Its pictures
+    travel inside the page: the server drops a picture file once another takes its place, and a slow browser would ask for it in vain.
     """
 
     def __init__(self, row: MethodRow, seen: Image.Image, display: Display, bar_place: DeltaGenerator, grid_place: DeltaGenerator,
@@ -58,7 +59,7 @@ class PreviewGrid(Bar):
             columns = columns_for(len(self.maps) + 1)
             cells = [cell for _ in range(0, len(self.maps) + 1, columns) for cell in st.columns(columns, gap="small")]
             cells[0].markdown("**What the network sees**")
-            cells[0].image(self.seen, width="stretch", output_format="JPEG", alt="What the network sees")
+            cells[0].image(data_uri(self.seen), width="stretch", alt="What the network sees")
             for at, (entry, cell) in enumerate(zip(self.maps, cells[1:], strict=False)):
                 cell.markdown(f"**{in_markdown(entry.title)}**")
                 self._slots.append(cell.empty())
@@ -98,7 +99,7 @@ class PreviewGrid(Bar):
         shown = colour.prepare([(heatmap, signed)], self.display)[0]
         size = heatmap.shape[1], heatmap.shape[0]
         under = np.asarray(colour.grey(self.seen).resize(size))
-        self._slots[place].image(colour.blended(shown, under), width="stretch", output_format="JPEG", alt="Map so far")
+        self._slots[place].image(sharp_uri(Image.fromarray(colour.blended(shown, under))), width="stretch", alt="Map so far")
 
 
 def _flat(preview: Any) -> np.ndarray:

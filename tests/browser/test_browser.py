@@ -6,6 +6,7 @@ import json
 import re
 import time
 from io import BytesIO
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -32,13 +33,16 @@ def upload(visit, name: str, kind: str, data: bytes) -> None:
 
 
 def test_the_start_page_paints_three_maps(visit):
-    page = visit().go(network="")
+    page, files = visit(), []
+    page.page.on("request", lambda request: files.append(request.url) if urlsplit(request.url).path.startswith("/media/") else None)
+    page.go(network="")
     waiting = page.page.locator(".st-key-run-maps button").first
     if waiting.count():  # on a busy machine the estimate may pass the limit
         waiting.click()
     assert all(source and source.startswith("data:image/png") for source in page.painted(3))
     first = page.page.locator(".st-key-previews")
     assert first.count() <= 1 and not first.is_visible()  # the pictures that were there before the figure
+    assert not files, "a picture file that another replaces is gone before a slow browser asks for it"
 
 
 def test_a_real_file_is_uploaded_and_explained_by_three_methods(visit):
