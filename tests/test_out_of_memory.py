@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from support.networks import classifier, residual_module
@@ -15,6 +16,8 @@ import explainers as ex
 from explainers.context import Context
 from explainers.memory import OutOfMemory, in_one_sentence, ran_out
 from explainers.methods import gradients
+from explainers.networks import outputs
+from explainers.networks.torchvision_guard import torchvision
 
 FORMS: dict[str, Exception] = {  # as they were raised in runs with little memory, or as the libraries' sources have them
     "torch on the CPU": RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
@@ -158,6 +161,33 @@ def test_a_new_networks_first_pass_ends_in_one_sentence_whoever_needs_it(ask_for
             "a prediction": lambda: ex.ask(network, image, "gradient")}[ask_for]
     with pytest.raises(OutOfMemory, match=network.title):
         work()
+
+
+LOADING = {"taking its weights": (torch.nn.Module, "load_state_dict"), "tracing": (outputs, "Graph"),
+           "reading the file": (safetensors.torch, "load"), "its first pass": (torchvision.models.ResNet, "forward")}
+
+
+@pytest.mark.parametrize("step", LOADING)
+@pytest.mark.parametrize("form", ["torch on the CPU", "Python", "a mapped file"])
+def test_a_network_that_finds_no_memory_while_it_is_loaded_ends_in_one_sentence(form, step, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise FORMS[form]
+
+    module = torchvision.models.resnet18(num_classes=5)
+    data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in module.state_dict().items()})
+    monkeypatch.setattr(*LOADING[step], fail)
+    with pytest.raises(OutOfMemory, match="this network: close other programs"):
+        ex.load_uploaded_model("mine.safetensors", data, "resnet18", device="cpu").predict(torch.zeros(1, 3, 224, 224))
+
+
+@every_form
+def test_ones_own_module_that_finds_no_memory_ends_in_one_sentence(form):
+    class Full(torch.nn.Module):
+        def forward(self, x):
+            raise FORMS[form]
+
+    with pytest.raises(OutOfMemory, match="this network: close other programs"):
+        ex.classifier(Full(), input_size=8)
 
 
 def test_a_picture_that_finds_no_memory_for_its_preprocessing_ends_in_one_sentence(toy, monkeypatch):

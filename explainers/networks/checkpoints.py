@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from explainers.memory import ran_out
 from explainers.networks import torch_files
 from explainers.networks.checkpoint_files import MAX_FILE_BYTES, MAX_NAME, MAX_TENSORS, CheckpointError, file_bytes, shown, spoken
 from explainers.networks.torch_files import LEGACY, Stored, TorchFile
@@ -80,6 +81,8 @@ def _of_safetensors(data: bytes, name: str) -> Parsed:
     except CheckpointError:
         raise
     except Exception as error:  # the parser raises many kinds: SafetensorError, KeyError, AssertionError, RuntimeError ...
+        if ran_out(error):
+            raise
         raise CheckpointError(_damaged(name)) from error
 
 
@@ -99,6 +102,8 @@ def _inspect_zip(data: bytes, name: str) -> None:
             laid_over = len(set(names)) < len(names) or sum(member.file_size for member in members) > len(data)
             broken = laid_over or archive.testzip() is not None
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        if ran_out(error):
+            raise
         raise CheckpointError(_damaged(name)) from error
     if broken:
         raise CheckpointError(_damaged(name))

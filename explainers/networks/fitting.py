@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from explainers.memory import ran_out
 from explainers.networks.checkpoint_files import MAX_CATEGORIES, CheckpointError, plain_word, shown
 
 
@@ -24,6 +25,8 @@ def fit(module: nn.Module, weights: Mapping[str, Tensor], architecture: str) -> 
         # Some modules translate old names while they load. A network without memory takes the weights' shapes in place of its own.
         outcome = module.load_state_dict(fitting, strict=False, assign=any(tensor.is_meta for tensor in own.values()))
     except RuntimeError as error:  # a wrong shape under a name that was translated
+        if ran_out(error):
+            raise
         raise CheckpointError(f"The weights do not fit {plain_word(architecture)}; check the model's card.") from error
     missing = [key for key in outcome.missing_keys if key not in shapes]
     faults = _fault(missing, lambda key: "is missing") + _fault(outcome.unexpected_keys, lambda key: "is unexpected")

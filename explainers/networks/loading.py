@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from explainers.errors import ExplainerError
+from explainers.memory import in_one_sentence
 from explainers.networks import efficientnet_lite0, own_checkpoints, own_modules, rehearsal, timm_models, torchvision_models
 from explainers.networks.checkpoint_files import readable
 from explainers.networks.checkpoints import read_weights
@@ -110,6 +111,7 @@ def _own_functions(taken: Collection[str]) -> list[ModelEntry]:
     return entries
 
 
+@in_one_sentence("this network")
 def load_model(name: str, weights: str | Path | bytes | None = None, device: str | torch.device | None = None,
                progress: DownloadProgress | None = None) -> Classifier:
     """A classifier by name: an embedded network, one of your own, or any of torchvision's or timm's architectures.
@@ -146,6 +148,7 @@ def _own(name: str, device: torch.device) -> Classifier | None:
     return own_modules.load(functions[name]) if name in functions else None
 
 
+@in_one_sentence("this network")
 def load_uploaded_model(filename: str, data: bytes, architecture: str, card: dict[str, Any] | None = None,
                         device: str | torch.device | None = None) -> Classifier:
     """A classifier from an uploaded checkpoint. card: the fields of a ``ModelCard``, if there is one."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
+from explainers.memory import ran_out
 from explainers.networks.graph import Graph
 from explainers.networks.tracing import IN_PLACE, frozen_copy
 
@@ -90,6 +91,8 @@ def _trace(module: nn.Module, size: tuple[int, int, int]) -> Recognised:
         like = next(module.parameters(), torch.zeros(()))
         graph = Graph(module, torch.zeros(1, *size, device=like.device))
     except Exception as error:  # torch.fx raises many kinds; each only switches off the methods that need a graph
+        if ran_out(error):
+            raise
         return _untraced(module, size, f"torch.fx cannot trace it ({type(error).__name__}: {_first_line(error)})")
     if ("other" in graph.kinds.values() or IN_PLACE in graph.module.meta) and not _same_values(graph.module, module, size):
         return _untraced(module, size, "the graph that torch.fx makes of it computes other values")
@@ -122,6 +125,8 @@ def _run(module: nn.Module, size: tuple[int, int, int], title: str) -> Any:
         with torch.no_grad():
             return module(images)
     except Exception as error:  # a network may fail in any way
+        if ran_out(error):
+            raise
         shown = ", ".join(map(str, size))
         raise ExplainerError(f"{title} refuses pictures of size ({shown}), {type(error).__name__}: {_first_line(error)}; "
                              "check its input size and channels.") from error

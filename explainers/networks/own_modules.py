@@ -26,6 +26,7 @@ from torch import nn
 
 from explainers.errors import ExplainerError
 from explainers.keys import key_of
+from explainers.memory import in_one_sentence, ran_out
 from explainers.networks.checkpoint_files import MAX_SIDE, readable
 from explainers.networks.classifier import Classifier
 from explainers.networks.device import choose
@@ -38,6 +39,7 @@ VARIABLE = "EXPLORER_NETWORKS"
 READ_SECONDS = 20.0  # for running a file; a page waits that long for it once
 
 
+@in_one_sentence("this network")
 def classifier(module: nn.Module, *, categories: Iterable[str] | None = None, input_size: int = 224, resize: int | None = None,
                mean: Iterable[float] = IMAGENET_MEAN, std: Iterable[float] = IMAGENET_STD, interpolation: str = "bilinear",
                name: str = "", title: str = "", training_data: str = "", device: str | torch.device | None = None) -> Classifier:
@@ -63,6 +65,8 @@ def classifier(module: nn.Module, *, categories: Iterable[str] | None = None, in
         network.fingerprint = _fingerprint(network)
         return network
     except (RuntimeError, TypeError, AttributeError) as error:  # a module that cannot be copied or moved
+        if ran_out(error):
+            raise
         raise ExplainerError(f"{title} cannot be used ({_reason(error)}).") from error
     finally:
         module.train(training)

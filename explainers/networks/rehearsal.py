@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from explainers.errors import ExplainerError
+from explainers.memory import ran_out
 from explainers.networks.classifier import Classifier
 
 # Of the values of all layers for one picture. A run needs about three times as much, and so fits into what a batch may take.
@@ -69,6 +70,8 @@ def activation_bytes(module: nn.Module, side: int, title: str) -> int:
         with torch.no_grad(), _Counter() as counter:
             module.eval()(torch.empty(1, 3, side, side, device=_META))
     except Exception as error:  # a network refuses a size in many ways: RuntimeError, AssertionError, ValueError ...
+        if ran_out(error):
+            raise
         raise ExplainerError(f"{title} cannot be used on pictures of {side} pixels ({type(error).__name__}); give another input_size, "
                              "or leave it out.") from error
     return counter.total

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from explainers.errors import ExplainerError
+from explainers.memory import ran_out
 from explainers.networks import imagenet
 from explainers.networks.checkpoint_files import shown
 from explainers.networks.preprocessing import Preprocessing
@@ -137,6 +138,8 @@ def published(name: str) -> nn.Module:
             _reach(name)
         return _timm().create_model(name.removeprefix(PREFIX), pretrained=True)
     except Exception as error:  # the download and the reading of the file fail in many ways
+        if ran_out(error):
+            raise
         reason = (str(getattr(error, "reason", error)).strip().splitlines() or [""])[0][:160]
         raise ExplainerError(
             f"The weights of {name} are not on this machine and could not be downloaded ({reason}): "

@@ -3,14 +3,16 @@
     python -m tests.benchmarks.busy_machine --busy 0 1 2
 
 For each setting a process of its own, which has loaded the network. The settings take turns, a few passes each, so that what else runs
-on the machine slows all alike. ``of its fair share``: the time of the quickest setting without a competitor, times the threads that
-want a core, over the cores; what a scheduler that is fair to each thread would need at best.
+on the machine slows all alike; a process whose turn it is not is stopped, because one that spins would go on for a while. ``of its fair
+share``: the time of the quickest setting without a competitor, times the threads that want a core, over the cores; what a scheduler
+that is fair to each thread would need at best.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -56,6 +58,8 @@ def main() -> None:
     try:
         threads = max(int(process.stdout.readline()) for process in workers.values())
         print(f"{os.cpu_count()} cores, {threads} threads, load average {os.getloadavg()[0]:.1f}")
+        for process in workers.values():
+            process.send_signal(signal.SIGSTOP)
         alone: float | None = None
         for busy in arguments.busy:
             times = with_competitors(arguments, workers, busy)
@@ -87,9 +91,11 @@ def with_competitors(arguments: argparse.Namespace, workers: Mapping[str, subpro
     try:
         for _ in range(arguments.rounds):
             for name, process in workers.items():
+                process.send_signal(signal.SIGCONT)
                 process.stdin.write(f"{arguments.passes}\n")
                 process.stdin.flush()
                 times[name] += [float(process.stdout.readline()) for _ in range(arguments.passes)]
+                process.send_signal(signal.SIGSTOP)
     finally:
         for competitor in competitors:
             competitor.kill()
