@@ -177,7 +177,8 @@ def report(network: str, kind: str, methods: Sequence[str], ledger: Ledger, summ
             means = [float(np.mean(seeds)) for _, seeds in sorted(values.items())]
             line = f"{spec:40s} {len(means):4d} {mean_and_error(means):>15s} {between_seeds(values):7.3f}"
             of = {"network": network, "of": kind, "measure": field, "method": spec}
-            keep(summary, of, value=cell(means), seeds=cell([between_seeds(values)]))
+            deviation = between_seeds(values)
+            keep(summary, of, value=cell(means), **({} if math.isnan(deviation) else {"seeds": round(deviation, 3)}))
             if spec != against and others:
                 keep(summary, {**of, "minus": against}, value=cell(differences(values, others)))
                 line += f" {mean_and_error(differences(values, others)):>15s}"
