@@ -32,6 +32,13 @@ PAGES: dict[str, tuple[dict[str, Any], ...]] = {  # each page, and what some of 
     "adversarial_attack": ({"attack_direction": "Towards another class"}, {}),
     "methods": ({},),
 }
+NEED_RESULTS: dict[str, tuple[set[str], dict[str, Any]]] = {  # widgets of results, and the quickest way to have these
+    "attribution_mask": ({"mask_step", "mask_stretch", "mask_line"},
+                         {"mask_view": "One picture", "bases": ["Gradient"], "mask_iterations": "1"}),
+    "faithfulness": ({"share", "ranked"},
+                     {"measurement": "Insertion and deletion", "protocol": "I-GOS", "cells": "7 \u00d7 7", "step": "24"}),
+    "sanity_checks": ({"closely_method"}, {"randomise": "Last layer only"}),
+}
 Opened = Callable[[str, dict[str, Any]], AppTest]
 
 
@@ -109,9 +116,20 @@ def test_every_bound_widget_takes_or_refuses_every_value(opened, widgets):
             taken += SessionState()._seed_widget_from_url(metadata, key, "widget", value)
     assert len(widgets) > 60 and taken
     needs_files = {"level", "width", "labelled_all", "reference_all"}
-    needs_results = {"closely_method", "mask_step", "mask_stretch", "mask_line", "mask_film", "mask_channels", "share", "ranked"}
-    needs_open_section = {"class_images"}
+    needs_results = set().union(*(parameters for parameters, _ in NEED_RESULTS.values()))  # see below
+    needs_open_section = {"class_images", "mask_film", "mask_channels"}
     assert corpus_links.bound_parameters() - set(widgets) <= needs_files | needs_results | needs_open_section
+
+
+@pytest.mark.parametrize("name", NEED_RESULTS)
+def test_widgets_that_need_results_take_or_refuse_every_value(opened, widgets, monkeypatch, name):
+    monkeypatch.undo()  # here the pages compute
+    parameters, settings = NEED_RESULTS[name]
+    for query in corpus_links.links(sorted(parameters), [settings]):
+        widgets.clear()
+        app = opened(name, query)
+        assert fine(app), (page.errors(app), app.exception, query)
+        assert parameters <= set(widgets)
 
 
 @pytest.mark.parametrize(("value", "kept"), [("inf", 0), ("1e400", 0), ("-inf", 0), ("7", 7)])
