@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,13 @@ class Attribution:
 
 def health(native: Tensor) -> tuple[str, ...]:
     """Warnings for whoever reads the map: it has values that are not finite, is zero or is constant."""
-    if not torch.isfinite(native).all():
+    low, high = map(float, native.aminmax())  # both NaN where any value is
+    if not (isfinite(low) and isfinite(high)):
         return (f"{int((~torch.isfinite(native)).sum())} of {native.numel()} values are not finite and shown as 0",)
-    largest = float(native.abs().max())
+    largest = max(-low, high)
     if largest < torch.finfo(torch.float32).tiny:
         return ("the map is zero everywhere",)
-    if float(native.max()) - float(native.min()) <= FLAT * largest:
+    if high - low <= FLAT * largest:
         return ("the map is the same everywhere",)
     return ()
 

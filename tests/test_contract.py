@@ -78,5 +78,13 @@ def test_unhealthy_maps_are_flagged(native, says):
     assert says in health(native)[0]
 
 
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+def test_a_value_that_is_not_finite_is_flagged_wherever_it_stands(value):
+    for place in range(4):
+        native = torch.tensor([[[1.0, -2.0, 3.0, -4.0]]])
+        native[0, 0, place] = value
+        assert health(native) == ("1 of 4 values are not finite and shown as 0",)
+
+
 def test_a_healthy_map_has_no_flag():
     assert health(torch.tensor([[[1.0, -1.0]]])) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -67,6 +68,16 @@ def test_what_has_no_plain_form_is_refused_wherever_it_stands(part):
     for place in (part, (part,), [1, part], {"a": part}, Two(part)):
         with pytest.raises(TypeError, match=type(part).__name__):
             key_of(place)
+
+
+@pytest.mark.parametrize("array", [
+    np.float32(2.5), np.zeros((0, 3)), np.arange(24.0).reshape(2, 3, 4)[:, ::2].T, np.array([True, False]), np.array(["a", "bc"]),
+    np.arange(3, dtype=">i4"), torch.arange(24.0).reshape(1, 3, 4, 2).contiguous(memory_format=torch.channels_last),
+], ids=str)
+def test_the_array_digest_is_that_of_shape_type_and_bytes(array):
+    """So that entries that are on disk keep their keys."""
+    plain = np.ascontiguousarray(array)
+    assert array_digest(array) == hashlib.sha256(f"{plain.shape} {plain.dtype}".encode() + plain.tobytes()).hexdigest()
 
 
 def test_a_single_value_changes_the_array_digest():

@@ -129,3 +129,18 @@ def test_an_engine_takes_a_question_or_its_parts(toy, image):
     assert engine.cost(asked).passes == engine.cost(toy, "smoothgrad", samples=3).passes
     attribution = engine.explain(asked)
     assert same(engine.cached(toy, image, "smoothgrad", target=1, samples=3), attribution) and engine.runs == 1
+
+
+@pytest.mark.parametrize("values", [(float("nan"),), (float("inf"),), (-float("inf"),), (float("inf"), -float("inf"))])
+def test_an_image_that_is_not_finite_is_refused_wherever_the_values_stand(toy, image, values):
+    wrong = image.clone()
+    for place, value in enumerate(values):
+        wrong.view(-1)[1000 * place + 7] = value
+    with pytest.raises(ex.UnsupportedError, match="not finite"):
+        ex.ask(toy, wrong, "gradient", target=1)
+
+
+def test_a_finite_image_whose_sum_is_not_is_taken(toy, image):
+    bright = torch.full_like(image, 3e38)
+    assert not torch.isfinite(bright.sum())
+    assert torch.equal(ex.ask(toy, bright, "gradient", target=1).x, bright)

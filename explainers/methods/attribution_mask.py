@@ -89,9 +89,10 @@ def passes_of_an_iteration(base: str) -> Passes:
 
 def between_0_and_1(maps: Tensor) -> Tensor:
     """(N, C, H, W): each channel of each map scaled from its minimum, 0, to its maximum, 1. A constant channel becomes 0."""
+    maps = maps.contiguous()  # with channels last, each of the steps below would take several times as long
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     span = high - low
-    return (maps - low) / torch.where(span == 0, torch.ones_like(span), span)
+    return (maps - low).div_(torch.where(span == 0, torch.ones_like(span), span))
 
 
 def check_base(network: Classifier, base: str) -> None:

@@ -146,31 +146,47 @@ class Graph:
         """
         stop = stop or self.output
         start = start or self.input
-        walk = fx.Interpreter(self.module, garbage_collect_values=False)
-        walk.env = {self.nodes[start]: x}
+        values: dict[fx.Node, Any] = {self.nodes[start]: x}
         kept, wanted = {}, set(keep)
         for node, spent in self._plan(start, stop):
             if node.name != start:
-                walk.env[node] = self._step(walk, node, rules)
+                values[node] = self._step(node, values, rules)
             if node.name in wanted:
-                kept[node.name] = walk.env[node]
+                kept[node.name] = values[node]
             for unused in spent:
-                del walk.env[unused]
-        value = walk.env[self.nodes[stop]]
+                del values[unused]
+        value = values[self.nodes[stop]]
         return (value, kept) if wanted else value
 
-    def _step(self, walk: fx.Interpreter, node: fx.Node, rules: Mapping[str, Rule]) -> Any:
+    def _step(self, node: fx.Node, values: Mapping[fx.Node, Any], rules: Mapping[str, Rule]) -> Any:
+        """The value of a node from the values of the nodes that it takes, as ``fx.Interpreter`` computes it.
+
+        The interpreter also lists all modules before every walk and prepares a report of every step, which takes as long as some
+        layers of a small network.
+        """
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        function = self._function(node)
         rule = rules.get(self.kinds[node.name])
         if rule is None:
-            return walk.run_node(node)
-        args, kwargs = walk.fetch_args_kwargs_from_env(node)
+            return function(*args, **kwargs)
         extra = [a for a in args if not isinstance(a, (Tensor, list, tuple))]
 
         def plain(*inputs: Any, **options: Any) -> Any:
-            return getattr(walk, node.op)(node.target, (*inputs, *extra), {**kwargs, **options})
+            return function(*inputs, *extra, **{**kwargs, **options})
 
         inputs = [a for a in args if isinstance(a, (Tensor, list, tuple))]
         return rule(Call(node.name, self.kinds[node.name], self.layer(node.name), plain, kwargs), *inputs)
+
+    def _function(self, node: fx.Node) -> Callable[..., Any]:
+        """What computes the node's value from its arguments."""
+        if node.op == "call_module":
+            return self.module.get_submodule(str(node.target))
+        if node.op == "call_method":
+            return lambda value, *args, **kwargs: getattr(value, str(node.target))(*args, **kwargs)
+        if node.op == "get_attr":
+            return lambda: _attribute(self.module, str(node.target))
+        assert callable(node.target)  # a plan holds no "output", and of the placeholders only the input, whose value is given
+        return node.target
 
     def _make_plan(self, start: str, stop: str) -> list[tuple[fx.Node, tuple[fx.Node, ...]]]:
         """The nodes from ``start`` to ``stop`` in order, each with the nodes whose values are not needed after it.

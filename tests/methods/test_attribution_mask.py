@@ -67,6 +67,7 @@ def test_maps_go_from_0_to_1_in_every_channel_and_flat_ones_to_0():
     assert torch.equal(high.flatten()[[i for i in range(12) if i != 6]], torch.ones(11))
     assert torch.equal(between_0_and_1(torch.tensor([[[[-1.0, 0.0, 0.0, 3.0]]]])), torch.tensor([[[[0, 0.25, 0.25, 1]]]]))
     assert torch.equal(between_0_and_1(maps[:1]), found[:1])  # no neighbour in the batch moves a map
+    assert torch.equal(between_0_and_1(maps.contiguous(memory_format=torch.channels_last)), found)
 
 
 @pytest.mark.parametrize("base", BASES)

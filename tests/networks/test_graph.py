@@ -7,9 +7,10 @@ from functools import partial
 
 import pytest
 import torch
-from support.networks import classifier, residual_module
+from support.architectures import ARCHITECTURES, architecture
+from support.networks import classifier, drawn_images, residual_module
 from support.threads import run_in_threads
-from torch import nn
+from torch import fx, nn
 
 from explainers.networks.graph import Graph
 
@@ -18,6 +19,25 @@ def test_it_gives_the_networks_own_logits(image):
     module = residual_module().eval()
     with torch.no_grad():
         assert torch.equal(Graph(module).run(image), module(image))
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "untraceable"])
+def test_a_walk_is_that_of_torchs_interpreter(name):
+    graph, x = architecture(name).walkable, drawn_images(2, seed=5)
+    with torch.no_grad():
+        assert torch.equal(graph.run(x), fx.Interpreter(graph.module).run(x))
+
+
+def test_a_walk_lists_no_modules(image, monkeypatch):
+    """Listing them, as torch's interpreter does before every walk, takes as long as some layers of a small network."""
+    graph = Graph(residual_module())
+    expected = graph.run(image)
+
+    def listed(*_, **__):
+        raise AssertionError("the modules are listed")
+
+    monkeypatch.setattr(nn.Module, "named_modules", listed)
+    assert torch.equal(graph.run(image), expected)
 
 
 def test_every_relu_call_is_a_node_of_its_own():

@@ -171,8 +171,7 @@ class MaskedNetwork:
         self.whole = self.part(0)
         self.y = self.whole.image if image_only else self.logit
         self._images = torch.cat([x, torch.zeros_like(x)]) if image_only else x
-        # The inputs u in ``mask_gradient``, which sets those of uncapped units. That of a capped one is 6; the image adds 0 of it.
-        self._inputs = torch.full((self.count,), 0.0 if image_only else CAP, device=x.device)
+        self._cap = 0.0 if image_only else CAP  # the input u of a capped unit in ``mask_gradient``: 6, of which the image adds 0
         if image_only and self._first:
             first = self.relus[self._first]
             first.inputs = torch.cat([first.inputs, first.flat(self._stem_inputs(self._images[1:]))[None]])
@@ -250,7 +249,7 @@ class MaskedNetwork:
         """Set sigma of the live units, (count,)."""
         for row, values in enumerate((sigma, 1 - sigma)):
             for relu in self._masked:
-                relu.mask[row].scatter_(0, relu.live, values[relu.span])
+                relu.mask[row].put_(relu.live, values[relu.span])
             torch.mul(values[self._uncapped:], CAP, out=self._caps[row])
 
     def outputs(self, rows: int = 2) -> list[float]:
@@ -263,13 +262,12 @@ class MaskedNetwork:
 
     def mask_gradient(self, row: int) -> Tensor:
         """g u of each live unit at the last masked forward pass: the derivative of output 0 by sigma, or of output 1 by 1 - sigma."""
-        gradients, inputs = torch.empty(self.count, device=self._x.device), self._inputs
+        gradients = torch.empty(self.count, device=self._x.device)
 
         def collect(relu: ReluCall, flat: Tensor) -> None:
-            torch.index_select(flat, 0, relu.live, out=gradients[relu.span])
-            torch.index_select(relu.input_of(row), 0, relu.live, out=inputs[relu.span])
+            torch.gather(flat * relu.input_of(row), 0, relu.live, out=gradients[relu.span])
             if relu.capped is not None:
-                gradients[relu.capped_span] = flat[relu.capped_live]
+                gradients[relu.capped_span] = flat[relu.capped_live] * self._cap
 
         def collect_and_mask(relu: ReluCall, gradient: Tensor) -> Tensor:
             flat = relu.flat(gradient)[0]
@@ -281,7 +279,7 @@ class MaskedNetwork:
         if self._first:
             first = self.relus[self._first]
             collect(first, first.flat(bottom_gradient)[0])
-        return gradients.mul_(inputs)
+        return gradients
 
     def part(self, row: int) -> LinearPart:
         """y+ (row 0) or y- (row 1) by what it consists of, from one backward pass."""

@@ -252,8 +252,8 @@ def _update_critic(critic: Critic, real: Tensor, fake: Tensor, optimiser: torch.
         loss = critic(fake).mean() - critic(real).mean()
         gradients = torch.autograd.grad(loss, critic.weights)
     _step(critic.weights, gradients, optimiser)
-    torch._foreach_clamp_min_([w.detach() for w in critic.weights], -CLIP)
-    torch._foreach_clamp_max_([w.detach() for w in critic.weights], CLIP)
+    for weight in critic.weights:
+        weight.detach().clamp_(-CLIP, CLIP)
     return float(loss.detach())
 
 

@@ -1,0 +1,95 @@
+"""How long a person waits for a cheap map while another session's long run computes on the same server.
+
+    python -m tests.benchmarks.beside_long_runs --methods RISE InputIBA DMBP
+
+Two tabs of chromium at a server with an empty cache, and EfficientNet-Lite0. The first starts the long run. The second, which is open,
+turns to pictures that it has not seen: seconds from the click until the changed map is painted. The same is measured before the
+long run, when nothing else computes.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.benchmarks.command_line import add_summary, parser_of
+from tests.benchmarks.long_run import served
+from tests.benchmarks.startup import CHANGED, CHROMIUM, FLAGS, PORT, REMEMBER, wait
+from tests.benchmarks.summaries import keep
+
+CHEAP = "Gradient"
+PICTURES = 5  # the first photographs of the row
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--methods", nargs="+", default=["RISE", "InputIBA", "DMBP"], help="titles of the long runs")
+    add_summary(parser)
+    arguments = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    for method in arguments.methods:
+        with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+            os.environ["EXPLORER_CACHE"] = folder
+            with served():
+                wait(time.perf_counter())
+                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+                alone, beside = measured(browser, method)
+                browser.close()
+        for what, seconds in (("nothing", alone), (method, beside)):
+            print(f"{CHEAP} beside {what}: {', '.join(f'{each:.2f}' for each in seconds)} s", flush=True)
+        keep(arguments.summary, {"what": f"{CHEAP} of a new picture beside {method}, painted"},
+             result=f"{min(beside):.2f} to {max(beside):.2f} s (alone {statistics.median(alone):.2f} s)")
+
+
+def measured(browser: Any, method: str) -> tuple[list[float], list[float]]:
+    """Seconds of each view of the cheap map: before the long run of this method and during it."""
+    tab = opened(browser, CHEAP, seed=1)
+    tab.locator(".js-plotly-plot .heatmaplayer image").first.wait_for()
+    tab.wait_for_timeout(3000)
+    alone = turns(tab)
+    other = opened(browser, method, seed=2)
+    other.get_by_role("button", name="Explain, about").first.click()
+    other.locator("[data-testid=stProgress]").first.wait_for()
+    tab.goto(address(CHEAP, seed=1, times_input=True))  # none of these maps is kept
+    tab.locator(".js-plotly-plot .heatmaplayer image").first.wait_for()
+    tab.wait_for_timeout(3000)
+    beside = turns(tab)
+    if not other.locator("[data-testid=stProgress]").count():
+        raise SystemExit(f"{method} ended before the cheap maps were painted: choose a longer one.")
+    return alone, beside
+
+
+def address(method: str, seed: int, times_input: bool = False) -> str:
+    """A link to the compare page with one method."""
+    query = {"network": "efficientnet_lite0", "methods": method, "seed": seed}
+    return f"http://127.0.0.1:{PORT}/?{urlencode({**query, 'gradient.times_input': 'true'} if times_input else query)}"
+
+
+def opened(browser: Any, method: str, seed: int) -> Any:
+    """A new tab of a new session."""
+    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page.set_default_timeout(60_000)
+    page.goto(address(method, seed))
+    return page
+
+
+def turns(tab: Any) -> list[float]:
+    """Seconds from the click on each of the pictures after the first until its map is painted."""
+    seconds = []
+    for number in range(1, PICTURES):
+        tab.wait_for_timeout(700)
+        tab.evaluate(REMEMBER)
+        begin = time.perf_counter()
+        tab.locator("[class*=st-key-picture-]").nth(number).locator("button").first.click()
+        tab.evaluate(CHANGED)
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
