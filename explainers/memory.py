@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -116,7 +117,12 @@ def keep_large_blocks() -> None:
 
 
 def give_back() -> None:
-    """Return the memory that is kept for the next pass to the system, and to the device's other programs."""
+    """Return the memory that is kept for the next pass to the system, and to the device's other programs.
+
+    Objects that refer to each other in a circle, such as a network and its graph, are removed first: they hold weights and maps, and
+    Python alone looks for them so seldom that it took hundreds of megabytes more.
+    """
+    gc.collect()
     _glibc("malloc_trim", 0)
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

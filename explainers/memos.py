@@ -24,7 +24,7 @@ class Memos:
     limit: the bytes of tensors that are kept. most: the number of results that are kept. The least recently used go first.
     """
 
-    def __init__(self, limit: int = 128 * 2**20, most: int = 1000) -> None:
+    def __init__(self, limit: int = 32 * 2**20, most: int = 1000) -> None:
         self.limit, self.most = limit, most
         self.total = 0  # bytes
         self._entries: OrderedDict[tuple[Hashable, Key], tuple[Entry, int]] = OrderedDict()

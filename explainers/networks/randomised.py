@@ -20,7 +20,7 @@ from math import sqrt
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from explainers.errors import ParameterError
 from explainers.networks.classifier import Classifier
@@ -72,6 +72,8 @@ def _with(module: M, changed: dict[str, Tensor]) -> M:
         for name, tensor in _tensors(copied).items():
             if name in changed:
                 tensor.copy_(changed[name])
+    if isinstance(copied, fx.GraphModule):
+        copied.graph.owning_module = None  # else module and graph hold each other, and weights that nobody uses stay for long
     return copied
 
 

@@ -12,12 +12,13 @@ KINDS = {  # what is clicked, and how often it is tried
     "button": ("[data-testid=stButton] button", 4),
     "Stop": ("[class*=st-key-stop] button", 3),
     "picker": ("[data-testid=stSelectbox] input, [data-testid=stMultiSelect] input", 3),
-    "option": ("[role=option]", 8),
+    "option": ("[role=option]", 1),
     "switch": ("[data-testid=stCheckbox] label, [data-testid=stToggle] label, [data-testid=stRadio] label", 2),
     "section": ("[data-testid=stExpander] summary", 2),
 }
 ERRORS = "[data-testid=stException], [data-testid=stAlertContentError]"
 CLICK_MILLISECONDS = 1500
+LIST_MILLISECONDS = 300  # until a picker's list has opened
 
 
 class Visitor:
@@ -41,20 +42,22 @@ class Visitor:
         self.page.wait_for_timeout(self.chance.uniform(100, 1000))
         try:
             self._look()
-            self._click()
+            names = list(KINDS)
+            self._click(self.chance.choices(names, [weight for _, weight in KINDS.values()])[0])
         except Error as error:  # what was to be clicked has gone meanwhile, or something covers it
             self.clicked["missed: " + str(error).split("\n")[0][:60]] += 1
             self.page.keyboard.press("Escape")
 
-    def _click(self) -> None:
-        names = list(KINDS)
-        name = self.chance.choices(names, [weight for _, weight in KINDS.values()])[0]
+    def _click(self, name: str) -> None:
         places = self.page.locator(KINDS[name][0]).locator("visible=true")
         count = places.count()
         if count:
             places.nth(self.chance.randrange(count)).click(timeout=CLICK_MILLISECONDS)
             self.clicks += 1
             self.clicked[name] += 1
+            if name == "picker":  # its list closes with the next click elsewhere
+                self.page.wait_for_timeout(LIST_MILLISECONDS)
+                self._click("option")
 
     def _look(self) -> None:
         shown = {text.strip() for text in self.page.locator(ERRORS).all_inner_texts()}

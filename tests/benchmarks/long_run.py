@@ -6,13 +6,16 @@
 
 Memory is the process's resident set (RSS, Linux): as it is after so many runs, and once what was freed has been given back, as the app
 does when it is at rest for some seconds. The first two go over methods, photographs and classes in an order that ``--seed`` decides;
-each explanation is a thread of its own, as in the app. The third starts the app, opens chromium, and clicks on pages, pills, pickers
-and buttons, Stop among them; it lists every error box, every error of the browser's console and every line of the server's log.
+each run is a thread of its own, as in the app. What the engine keeps of results (at most 64 MB of samples) fills up first, so it is
+printed beside. The third starts the app, opens chromium, and clicks on pages, pills, pickers and buttons, Stop among them; every five
+minutes it pauses until the server is at rest, to read its memory. It lists every error box, every error of the browser's console and
+every line of the server's log.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import subprocess
@@ -34,7 +37,10 @@ from tests.benchmarks.command_line import add_summary, parser_of
 from tests.benchmarks.startup import CHROMIUM, FLAGS, PORT, ROOT, wait
 from tests.benchmarks.summaries import keep
 
-EVERY = 50
+EVERY = 50  # runs
+EVERY_MINUTES = 5  # at rest
+REST_SECONDS, MOST_REST_SECONDS = 7.0, 150.0  # the app gives memory back within 6 s of rest; a long run may go on for minutes
+CLOSED_SECONDS = 75  # after which the app has forgotten its closed tabs
 MOST_PASSES = 100  # methods that need more are left out, as are those that fit statistics
 PAGES = ("compare", "be_the_mask", "faithfulness", "class_sensitivity", "sanity_checks", "attribution_mask", "adversarial_attack",
          "methods")
@@ -89,6 +95,7 @@ def pages(arguments: argparse.Namespace) -> None:
         app.switch_page(f"pages/{chance.choice(PAGES)}.py").run()
         if app.exception:
             print(f"    {app.exception}", flush=True)
+        gc.collect()  # as the server does after each run of the script, but not the test harness
 
     growth(arguments, run, lambda: engine().kept_bytes)
 
@@ -98,7 +105,7 @@ def growth(arguments: argparse.Namespace, run: Callable[[], None], caches: Calla
 
     caches: the bytes of the results that are kept within a bound, which fill up and are named beside.
     """
-    kept: dict[int, tuple[float, float]] = {}
+    kept: dict[int, tuple[float, float, float]] = {}  # MB at work, at rest, and of results
     begin = time.process_time()
     for number in range(1, arguments.count + 1):
         thread = threading.Thread(target=run)
@@ -107,14 +114,16 @@ def growth(arguments: argparse.Namespace, run: Callable[[], None], caches: Calla
         if number % EVERY == 0:
             at_work = megabytes([os.getpid()])
             give_back()
-            kept[number] = at_work, megabytes([os.getpid()])
+            kept[number] = at_work, megabytes([os.getpid()]), caches() / 2**20
             seconds = time.process_time() - begin
-            print(f"after {number}: {at_work:.0f} MB, at rest {kept[number][1]:.0f} MB, of which results {caches() / 2**20:.0f} MB, "
+            print(f"after {number}: {at_work:.0f} MB, at rest {kept[number][1]:.0f} MB, of which results {kept[number][2]:.0f} MB, "
                   f"{seconds:.0f} CPU s", flush=True)
     first, last = kept[min(kept)], kept[max(kept)]
-    print(f"from {min(kept)} to {max(kept)}: {100 * (last[0] / first[0] - 1):+.1f} %, at rest {100 * (last[1] / first[1] - 1):+.1f} %")
+    print(f"from {min(kept)} to {max(kept)}: {last[0] / first[0] - 1:+.1%}, at rest {last[1] / first[1] - 1:+.1%}, "
+          f"at rest without results {(last[1] - last[2]) / (first[1] - first[2]) - 1:+.1%}")
     keep(arguments.summary, {"what": f"{max(kept)} {arguments.kind}"}, first=f"{first[0]:.0f} MB", last=f"{last[0]:.0f} MB",
-         first_at_rest=f"{first[1]:.0f} MB", last_at_rest=f"{last[1]:.0f} MB")
+         first_at_rest=f"{first[1]:.0f} MB", last_at_rest=f"{last[1]:.0f} MB", first_results=f"{first[2]:.0f} MB",
+         last_results=f"{last[2]:.0f} MB")
 
 
 def sessions(arguments: argparse.Namespace) -> None:
@@ -126,27 +135,48 @@ def sessions(arguments: argparse.Namespace) -> None:
         wait(time.perf_counter())
         visitors = [clicking.Visitor(browser, f"http://127.0.0.1:{PORT}/", random.Random(1000 * arguments.seed + number))
                     for number in range(arguments.sessions)]
-        sizes, due, begin = [], 0.0, time.monotonic()
-        while (elapsed := time.monotonic() - begin) < 60 * arguments.minutes:
+        at_work, at_rest, due, begin = [], [], 1.0, time.monotonic()  # MB, MB, minutes
+        while (minutes := (time.monotonic() - begin) / 60) < arguments.minutes:
             for visitor in visitors:
                 visitor.act()
-            if elapsed >= due:
-                sizes.append(megabytes(with_children(server.pid)))
-                clicks = sum(visitor.clicks for visitor in visitors)
-                print(f"{elapsed / 60:5.1f} min, {clicks} clicks, {sizes[-1]:.0f} MB", flush=True)
-                due += 60
+            if minutes >= due:
+                at_work.append(megabytes(with_children(server.pid)))
+                print(f"{minutes:5.1f} min, {sum(visitor.clicks for visitor in visitors)} clicks, {at_work[-1]:.0f} MB", flush=True)
+                if round(due) % EVERY_MINUTES == 0 and rests(server.pid):
+                    at_rest.append(megabytes(with_children(server.pid)))
+                    print(f"      at rest {at_rest[-1]:.0f} MB", flush=True)
+                due += 1
         problems: Counter[str] = sum((visitor.problems for visitor in visitors), Counter())
         clicked: Counter[str] = sum((visitor.clicked for visitor in visitors), Counter())
         browser.close()
-        time.sleep(10)
-        sizes.append(megabytes(with_children(server.pid)))
+        time.sleep(CLOSED_SECONDS)
+        rests(server.pid)
+        closed = megabytes(with_children(server.pid))
         lines = [line for line in log.read_text().splitlines() if line.strip() and "URL:" not in line and "can now view" not in line]
-    print(f"at rest {sizes[-1]:.0f} MB; clicks on {dict(clicked.most_common(12))}")
+    print(f"all tabs closed {closed:.0f} MB; clicks on {dict(clicked.most_common(12))}")
     for what, count in [*problems.most_common(), *Counter(lines).most_common(40)]:
         print(f"{count:5d} x {what}")
     keep(arguments.summary, {"what": f"{arguments.sessions} sessions for {arguments.minutes:g} min"},
-         first=f"{sizes[min(1, len(sizes) - 1)]:.0f} MB", last=f"{sizes[-2]:.0f} MB", last_at_rest=f"{sizes[-1]:.0f} MB",
-         problems=str(problems.total()), log_lines=str(len(lines)), clicks=str(clicked.total()))
+         **{name: f"{size:.0f} MB" for name, sizes in (("", at_work), ("_at_rest", at_rest)) if sizes
+            for name, size in ((f"first{name}", sizes[0]), (f"last{name}", sizes[-1]))},
+         closed=f"{closed:.0f} MB", problems=str(problems.total()), log_lines=str(len(lines)), clicks=str(clicked.total()))
+
+
+def rests(process: int) -> bool:
+    """Wait until a process has hardly worked for a while; False where it still works after the longest wait."""
+    end = time.monotonic() + MOST_REST_SECONDS
+    while time.monotonic() < end:
+        before = processor_seconds(process)
+        time.sleep(REST_SECONDS)
+        if processor_seconds(process) - before < 0.05 * REST_SECONDS:
+            return True
+    return False
+
+
+def processor_seconds(process: int) -> float:
+    """The seconds on the processor of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
