@@ -1,6 +1,6 @@
 """How long a person waits for a cheap map while another session's long run computes on the same server.
 
-    python -m tests.benchmarks.beside_long_runs --methods RISE InputIBA DMBP
+    python -m tests.benchmarks.beside_long_runs --methods rise input_iba dmbp
 
 Two tabs of chromium at a server with an empty cache, and EfficientNet-Lite0. The first starts the long run. The second, which is open,
 turns to pictures that it has not seen: seconds from the click until the changed map is painted. The same is measured before the
@@ -16,6 +16,7 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
+import explainers as ex
 from tests.benchmarks.command_line import add_summary, parser_of
 from tests.benchmarks.long_run import served
 from tests.benchmarks.startup import CHANGED, CHROMIUM, FLAGS, PORT, REMEMBER, wait
@@ -27,12 +28,12 @@ PICTURES = 5  # the first photographs of the row
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--methods", nargs="+", default=["RISE", "InputIBA", "DMBP"], help="titles of the long runs")
+    parser.add_argument("--methods", nargs="+", default=["rise", "input_iba", "dmbp"], help="keys of the long runs")
     add_summary(parser)
     arguments = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    for method in arguments.methods:
+    for method in (ex.methods()[key].title for key in arguments.methods):
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
             os.environ["EXPLORER_CACHE"] = folder
             with served():
@@ -42,7 +43,7 @@ def main() -> None:
                 browser.close()
         for what, seconds in (("nothing", alone), (method, beside)):
             print(f"{CHEAP} beside {what}: {', '.join(f'{each:.2f}' for each in seconds)} s", flush=True)
-        keep(arguments.summary, {"what": f"{CHEAP} of a new picture beside {method}, painted"},
+        keep(arguments.summary, {"what": f"beside {method}"},
              result=f"{min(beside):.2f} to {max(beside):.2f} s (alone {statistics.median(alone):.2f} s)")
 
 
