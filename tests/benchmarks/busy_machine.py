@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.busy_machine --busy 0 1 2
 
-For each setting a process of its own, which has loaded the network. The settings take turns, a few passes each, so that what else runs
-on the machine slows all alike; a process whose turn it is not is stopped, because one that spins would go on for a while. ``share``: of
-the time of the quickest setting without a competitor, times the threads that want a core, over the cores; what a scheduler that is fair
-to each thread would need at best.
+For each setting a process of its own, which has loaded the network. The settings take turns, a few passes each, so that what else
+runs on the machine slows all alike; a process whose turn it is not is stopped, because one that spins would go on for a while.
+``share``: of the time of the quickest setting without a competitor, times the threads that want a core, over the cores; what a
+scheduler that is fair to each thread would need at best.
 """
 
 from __future__ import annotations
