@@ -59,7 +59,7 @@ class PreviewGrid(Bar):
             columns = columns_for(len(self.maps) + 1)
             cells = [cell for _ in range(0, len(self.maps) + 1, columns) for cell in st.columns(columns, gap="small")]
             cells[0].markdown("**What the network sees**")
-            cells[0].image(data_uri(self.seen), width="stretch", alt="What the network sees")
+            cells[0].html(_image(data_uri(self.seen), "What the network sees"))
             for at, (entry, cell) in enumerate(zip(self.maps, cells[1:], strict=False)):
                 cell.markdown(f"**{in_markdown(entry.title)}**")
                 self._slots.append(cell.empty())
@@ -99,7 +99,12 @@ class PreviewGrid(Bar):
         shown = colour.prepare([(heatmap, signed)], self.display)[0]
         size = heatmap.shape[1], heatmap.shape[0]
         under = np.asarray(colour.grey(self.seen).resize(size))
-        self._slots[place].image(sharp_uri(Image.fromarray(colour.blended(shown, under))), width="stretch", alt="Map so far")
+        self._slots[place].html(_image(sharp_uri(Image.fromarray(colour.blended(shown, under))), "Map so far"))
+
+
+def _image(uri: str, words: str) -> str:
+    """A picture as HTML. ``st.image`` would take the address, too, but Python then remembers it, and with it the picture."""
+    return f'<img src="{uri}" alt="{words}">'
 
 
 def _flat(preview: Any) -> np.ndarray:

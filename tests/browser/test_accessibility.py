@@ -48,6 +48,8 @@ def test_every_page_can_be_read_and_passes_axe(visit, name):
             page.wait_for_selector(".st-key-heading h1")
             shown.settle()
         page.wait_for_timeout(1500)  # charts find their size, and the script of accessibility.py waits for the page to rest
+        shown.settle()  # what a new run has not drawn yet is faded
+        page.wait_for_function("() => document.getAnimations().every(each => each.transitionProperty !== 'opacity')")
         grounds.append(page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor"))
         assert not hard_to_read(page)
         assert not serious(page)
