@@ -19,8 +19,9 @@ and starts small. On SqueezeNet 1.0 and one photograph (y = 22.9) its median gra
 the size of y+'s gradients: from step 12 on a mask's logit moves by 6e-6 a step instead of 0.06, and y- stays at -0.001. So the
 map is that of an early stop, and its positive part alone. That part resembles guided backpropagation times input (on another
 photograph with a rank correlation of 0.69) and keeps 0.64 of its ranks when the last layer is drawn anew, where the paper's table 3
-has 0. ``optimiser="per_branch"`` keeps a running mean for each of the two, and the negative part moves. The map is no better for
-it: both parts then grow, on that photograph to ten times the logit in 200 steps.
+has 0. ``optimiser="per_branch"`` keeps a running mean for each of the two, and the negative part moves. The map is worse for it: both
+parts then grow to some fourteen times the logit in 200 steps, and over 30 photographs the insertion AUC falls from .693 to .214, which
+is that of a random map.
 
 No bound. ``stop="at_logit"`` ends the descent when y+ reaches y. ``iterations=0`` is the initialisation of appendix B.1 alone.
 
@@ -68,7 +69,8 @@ class Params:
         "The step of RMSProp. Under a constant gradient, the logit of a mask value changes by about this much in each iteration."))
     optimiser: str = choice("shared", "shared", "per_branch", label="RMSProp state", help=(
         "shared: one running mean of squared gradients, as in the paper. It can hold the positive part's large gradients when the "
-        "negative part's turn comes, which then stands still. per_branch: a running mean for each part."))
+        "negative part's turn comes, which then stands still. per_branch: a running mean for each part. Both then grow without end, "
+        "and the map shows the evidence worse."))
     stop: str = choice("never", "never", "at_logit", label="Stop early", help=(
         "never: all iterations, as in the paper. at_logit: when the positive part reaches the logit, because nothing in the objective "
         "keeps it from growing on. With a logit below zero that is mostly before the first step."))
