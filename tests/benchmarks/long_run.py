@@ -34,7 +34,7 @@ import explainers as ex
 from explainers.memory import give_back
 from tests.benchmarks import clicking
 from tests.benchmarks.command_line import add_summary, parser_of
-from tests.benchmarks.startup import CHROMIUM, FLAGS, PORT, ROOT, wait
+from tests.benchmarks.startup import CHROMIUM, FLAGS, PORT, ROOT, cpu_seconds, wait
 from tests.benchmarks.summaries import keep
 
 EVERY = 50  # runs
@@ -166,17 +166,11 @@ def rests(process: int) -> bool:
     """Wait until a process has hardly worked for a while; False where it still works after the longest wait."""
     end = time.monotonic() + MOST_REST_SECONDS
     while time.monotonic() < end:
-        before = processor_seconds(process)
+        before = cpu_seconds(process)
         time.sleep(REST_SECONDS)
-        if processor_seconds(process) - before < 0.05 * REST_SECONDS:
+        if cpu_seconds(process) - before < 0.05 * REST_SECONDS:
             return True
     return False
-
-
-def processor_seconds(process: int) -> float:
-    """The seconds on the processor of a process so far."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
