@@ -13,7 +13,7 @@ from torch import Tensor
 
 import explainers as ex
 from explainers.data.reference import ReferenceSet, from_pictures
-from tests.benchmarks.photographs import Ledger, recognised
+from tests.benchmarks.photographs import SCENES, Ledger, recognised
 
 PRICES = {"cheap": 100, "medium": 1000, "costly": math.inf}  # forward and backward passes of one map, at most
 
@@ -26,7 +26,8 @@ def parser_of(description: str) -> argparse.ArgumentParser:
 def photograph_parser(description: str) -> argparse.ArgumentParser:
     """The arguments of every benchmark over photographs."""
     parser = parser_of(description)
-    parser.add_argument("--photographs", type=Path, required=True, help="a folder of NNN_name.jpg, NNN the class")
+    parser.add_argument("--photographs", type=Path, required=True, help=(
+        "a folder of NNN_name.jpg, NNN the class; or the word scenes, for scenes that are drawn"))
     parser.add_argument("--network", default="squeezenet1_0")
     parser.add_argument("--weights", type=Path, help="a checkpoint of the network; without one, its published weights")
     parser.add_argument("--images", type=int, default=20, help="how many of the photographs that the network gets right")
@@ -96,9 +97,9 @@ def _price(method: ex.Method, network: ex.Classifier) -> str:
 
 
 def reference_set(network: ex.Classifier, specs: Sequence[str], folder: Path) -> ReferenceSet | None:
-    """The pictures of a folder, where one of the methods fits statistics on such a set."""
+    """The pictures of a folder, where one of the methods fits statistics on such a set; None for SCENES, the network's own set."""
     fits = any(ex.methods()[spec.partition(":")[0]].fits_statistics for spec in specs)
-    return from_pictures(network, folder) if fits else None
+    return from_pictures(network, folder) if fits and folder != SCENES else None
 
 
 def over_photographs(arguments: argparse.Namespace, measure_one: Callable[..., None], report: Callable[..., None]) -> None:

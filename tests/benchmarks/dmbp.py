@@ -30,8 +30,7 @@ import explainers as ex
 from explainers.methods.dmbp import Shares
 from tests.benchmarks.command_line import add_summary, parser_of, question
 from tests.benchmarks.faithfulness import step_of
-from tests.benchmarks.localisation import recognised_scenes
-from tests.benchmarks.photographs import Ledger, recognised
+from tests.benchmarks.photographs import Ledger, recognised, recognised_scenes
 from tests.benchmarks.summaries import cell, keep, mean_and_error
 
 VARIANTS = ("dmbp", "dmbp:variant=dmbp_plus_minus", "dmbp:variant=dmbp_plus", "dmbp:optimiser=per_branch", "dmbp:stop=at_logit",

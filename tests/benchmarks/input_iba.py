@@ -37,8 +37,7 @@ from explainers.methods.input_iba import Params
 from explainers.metrics import insertion_deletion, sensitivity_n
 from explainers.resampling import size_of
 from tests.benchmarks.command_line import add_summary, parse_method, parser_of
-from tests.benchmarks.localisation import recognised_scenes
-from tests.benchmarks.photographs import Ledger, recognised
+from tests.benchmarks.photographs import Ledger, recognised, recognised_scenes
 from tests.benchmarks.summaries import cell, keep, mean_and_error
 
 METHODS = ("iba", "input_iba:prior=sharpened,beta=60", "input_iba:prior=iba", "input_iba:prior=none", "input_iba:prior=iba,beta=60",

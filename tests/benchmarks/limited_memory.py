@@ -26,7 +26,7 @@ from tests.benchmarks.summaries import keep
 
 METHODS = ("gradient", "integrated_gradients:steps=20", "rise:masks=40", "grad_cam", "deep_lift", "i_gos:iterations=1",
            "dmbp:iterations=2", "mip_in:images=10", "kernel_shap:samples=40", "xrai:steps=5")
-METRICS = ("insertion_deletion", "sensitivity_n")
+METRICS = ("insertion_deletion", "sensitivity_n", "class_sensitivity", "sanity_checks")
 GOOD = ("map", "halved", "sentence")
 
 

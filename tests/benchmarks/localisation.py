@@ -10,25 +10,15 @@ the mask covers.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 from PIL import Image
 
 import explainers as ex
-from explainers.data import scenes
 from tests.benchmarks.command_line import add_summary, parser_of, question
+from tests.benchmarks.photographs import recognised_scenes
 from tests.benchmarks.summaries import cell, keep, mean_and_error
 
 COLUMNS = ("energy", "bounding_box", "ehr", "pointing")
-
-
-def recognised_scenes(network: ex.Classifier, objects: int, seed: int) -> Iterator[scenes.Scene]:
-    """Scenes whose objects are the network's first choices."""
-    for index in itertools.count():
-        scene = scenes.draw((seed << 32) + index, network.input_size[0], objects)
-        x = network.preprocess(Image.fromarray(scene.image))
-        if set(network.predict(x)[0].topk(objects).indices.tolist()) == set(scene.labels):
-            yield scene
 
 
 def main() -> None:

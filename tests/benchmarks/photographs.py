@@ -1,16 +1,22 @@
-"""The photographs that benchmarks measure on, and the file in which each one's results are kept."""
+"""The photographs or scenes that benchmarks measure on, and the file in which each one's results are kept."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 import explainers as ex
+from explainers.data import scenes
+
+SCENES = Path("scenes")  # in place of a folder: scenes of two objects, drawn from seeds
+SCENES_SEED = 7
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,16 @@ class Photograph:
 
 
 def recognised(network: ex.Classifier, folder: Path, count: int, skip: int = 0) -> Iterator[Photograph]:
-    """The first ``count`` photographs ``NNN_name.jpg`` (NNN: the class) whose class is the network's first choice, after ``skip``."""
+    """The first ``count`` photographs ``NNN_name.jpg`` (NNN: the class) whose class is the network's first choice, after ``skip``.
+
+    For SCENES they are scenes whose two objects are the network's first two choices; the label is its first one.
+    """
+    if folder == SCENES:
+        for number, scene in enumerate(itertools.islice(recognised_scenes(network, 2, SCENES_SEED), skip, skip + count), start=skip):
+            x = network.preprocess(Image.fromarray(scene.image))
+            ranked = network.predict(x)[0].argsort(descending=True).tolist()
+            yield Photograph(f"scene_{number}", ranked[0], x, tuple(ranked))
+        return
     right = 0
     for path in sorted(Path(folder).glob("[0-9][0-9][0-9]_*.jpg")):
         label = int(path.name[:3])
@@ -37,6 +52,15 @@ def recognised(network: ex.Classifier, folder: Path, count: int, skip: int = 0) 
             return
         if right > skip:
             yield Photograph(path.stem, label, x, tuple(ranked))
+
+
+def recognised_scenes(network: ex.Classifier, objects: int, seed: int) -> Iterator[scenes.Scene]:
+    """Scenes whose objects are the network's first choices."""
+    for index in itertools.count():
+        scene = scenes.draw((seed << 32) + index, network.input_size[0], objects)
+        x = network.preprocess(Image.fromarray(scene.image))
+        if set(network.predict(x)[0].topk(objects).indices.tolist()) == set(scene.labels):
+            yield scene
 
 
 class Ledger:
