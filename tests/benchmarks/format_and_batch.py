@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from time import perf_counter
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ import explainers as ex
 from explainers.networks.classifier import Classifier
 from tests.benchmarks.command_line import add_summary
 from tests.benchmarks.summaries import keep
-from tests.benchmarks.time_over_floor import Clock, clock_of, floor_parser, images
+from tests.benchmarks.time_over_floor import Clock, clock_of, floor_parser, images, least_in_turns
 
 BATCHES = (1, 2, 4, 8, 16, 20, 32, 40)
 
@@ -57,23 +57,11 @@ def both(module: nn.Module, x: Tensor) -> None:
 
 
 def least_milliseconds(network: Classifier, batches: Sequence[int], clock: Clock, budget: float) -> dict[tuple[int, str], list[float]]:
-    """[forward, forward and backward], each in milliseconds for an image, by batch size and form.
-
-    budget: the seconds on the clock for all turns together; at least three turns are made.
-    """
-    forms = forms_of(network)
-    best = {(batch, name): [float("inf")] * 2 for batch in batches for name in forms}
-    begin, turns = perf_counter(), 0
-    while turns < 3 or perf_counter() - begin < budget:
-        for batch, name in best:
-            module, form = forms[name]
-            x = images(network, batch).contiguous(memory_format=form)
-            for place, run in enumerate((forward, both)):
-                before = clock()
-                run(module, x)
-                best[batch, name][place] = min(best[batch, name][place], 1e3 * (clock() - before) / batch)
-        turns += 1
-    return best
+    """[forward, forward and backward], each in milliseconds for an image, by batch size and form; ``budget`` as in least_in_turns."""
+    inputs = {(batch, name): (module, images(network, batch).contiguous(memory_format=form))
+              for batch in batches for name, (module, form) in forms_of(network).items()}
+    best = least_in_turns({(key, run): partial(run, *of) for key, of in inputs.items() for run in (forward, both)}, clock, budget)
+    return {key: [1e3 * best[key, run] / key[0] for run in (forward, both)] for key in inputs}
 
 
 def main() -> None:

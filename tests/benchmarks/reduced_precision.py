@@ -21,6 +21,7 @@ import argparse
 import copy
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import perf_counter as wall
 from typing import Any
@@ -37,7 +38,7 @@ from explainers.networks.classifier import Classifier
 from tests.benchmarks.command_line import add_summary, parse_method
 from tests.benchmarks.photographs import Photograph, recognised
 from tests.benchmarks.summaries import keep
-from tests.benchmarks.time_over_floor import Clock, clock_of, floor_parser, images
+from tests.benchmarks.time_over_floor import clock_of, floor_parser, images, least_in_turns
 
 FLOAT32 = "float32"
 CALIBRATING = 32  # photographs
@@ -115,19 +116,6 @@ def prepared(network: Classifier, x: Tensor, photographs: Tensor, chosen: list[s
         yield name, view, wall() - begin
 
 
-def least_milliseconds(views: dict[str, Classifier], x: Tensor, clock: Clock, budget: float) -> dict[str, float]:
-    """Milliseconds of an image by form. budget: the seconds for all turns together; at least three turns are made."""
-    best = dict.fromkeys(views, float("inf"))
-    begin, turns = wall(), 0
-    while turns < 3 or wall() - begin < budget:
-        for name, view in views.items():
-            before = clock()
-            forward(view, x)
-            best[name] = min(best[name], 1e3 * (clock() - before) / len(x))
-        turns += 1
-    return best
-
-
 def maps(network: Classifier, photographs: list[Photograph], method: str) -> list[np.ndarray]:
     key, settings = parse_method(method, None, network.input_size[0])
     return [ex.explain(network, photograph.x, key, target=photograph.label, **settings).heatmap() for photograph in photographs]
@@ -168,7 +156,8 @@ def main() -> None:
     for name, view, spent in prepared(network, x, calibration(network, arguments.calibration), chosen):
         views[name], seconds[name] = view, spent
         print(f"{name:18s} prepared in {spent:.1f} s", flush=True)
-    times = least_milliseconds(views, x, clock_of(arguments), arguments.seconds)
+    works = {name: partial(forward, view, x) for name, view in views.items()}
+    times = {name: 1e3 * least / len(x) for name, least in least_in_turns(works, clock_of(arguments), arguments.seconds).items()}
     exact = {method: maps(views[FLOAT32], photographs, method) for method in arguments.methods}
     for name, view in views.items():
         measured = {f"{method}: {what}": round(value, 4) for method in arguments.methods

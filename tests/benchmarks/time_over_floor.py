@@ -15,9 +15,11 @@ what is done once a map would hide what a step costs.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import captum.attr as ca
 import torch
@@ -28,6 +30,7 @@ from explainers.networks.classifier import Classifier
 from tests.benchmarks.command_line import add_summary, parser_of, question, spelled_out
 from tests.benchmarks.summaries import keep
 
+Key = TypeVar("Key")
 BATCHES = (1, 2, 4, 8, 16, 32)
 REPEATS = 9  # of a map and of a pass, of which the shortest counts
 LONG = 5.0  # seconds from which one try is enough
@@ -59,6 +62,22 @@ def best_seconds(work: Callable[[], object], clock: Clock, repeats: int = REPEAT
             torch.cuda.synchronize()
         times.append(clock() - begin)
     return min(times)
+
+
+def least_in_turns(works: Mapping[Key, Callable[[], object]], clock: Clock, budget: float) -> dict[Key, float]:
+    """The least seconds of each work. They take turns, so that what else the machine does slows all of them alike.
+
+    budget: the seconds in which turns begin; at least three are made.
+    """
+    best = dict.fromkeys(works, math.inf)
+    begin, turns = time.perf_counter(), 0
+    while turns < 3 or time.perf_counter() - begin < budget:
+        for key, work in works.items():
+            before = clock()
+            work()
+            best[key] = min(best[key], clock() - before)
+        turns += 1
+    return best
 
 
 def images(network: Classifier, count: int) -> torch.Tensor:
