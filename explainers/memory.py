@@ -10,6 +10,7 @@ import ctypes
 import errno
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,9 @@ _MESSAGES = (  # in lower case
     "could not create a ", "could not execute a ",  # oneDNN, which names what it could not make: a primitive, a memory object
 )
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_NEVER, _TRIMMING = (1 << 31) - 1, 1 << 17  # bytes that an arena's free end may have: any, and those that glibc leaves by default
+_THREADS = 32  # at least as many as a process has arenas when ``keep_large_blocks`` is called; at most eight for each core
+_kept = threading.Event()  # set once glibc keeps what is freed
 
 
 class OutOfMemory(ExplainerError):
@@ -112,8 +116,9 @@ def keep_large_blocks() -> None:
     pieces of 64 MiB into which the tensors of the next pass may not fit: what many threads free is then held several times over.
     """
     _glibc("mallopt", _M_MMAP_THRESHOLD, 1 << 30)
-    _glibc("mallopt", _M_TRIM_THRESHOLD, (1 << 31) - 1)
+    _glibc("mallopt", _M_TRIM_THRESHOLD, _NEVER)
     _glibc("mallopt", _M_ARENA_MAX, 1)
+    _kept.set()
 
 
 def give_back() -> None:
@@ -124,8 +129,41 @@ def give_back() -> None:
     """
     gc.collect()
     _glibc("malloc_trim", 0)
+    if _kept.is_set():
+        _trim_ends()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def _trim_ends() -> None:
+    """Return the free ends of the arenas, too.
+
+    Threads that were there before ``keep_large_blocks`` have arenas of their own, which later threads take over. ``malloc_trim``
+    returns what is free in the middle of an arena, but its end only for the first one: up to 64 MB of each other arena would stay.
+    glibc returns such an end when a thread of that arena frees a block and the end is above the threshold. Which thread has which
+    arena nobody can choose, but threads that live at the same time take one arena after another.
+    """
+    together = threading.Barrier(_THREADS)
+
+    def free_a_block() -> None:
+        together.wait()
+        _free_block(_TRIMMING)
+        together.wait()
+
+    _glibc("mallopt", _M_TRIM_THRESHOLD, _TRIMMING)
+    threads = [threading.Thread(target=free_a_block) for _ in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _glibc("mallopt", _M_TRIM_THRESHOLD, _NEVER)
+
+
+def _free_block(size: int) -> None:
+    """Take so many bytes from this thread's arena, and free them."""
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+    library.free(library.malloc(size))
 
 
 def _glibc(function: str, *arguments: int) -> None:

@@ -52,6 +52,7 @@ RECIPES = {
     "scenes_vgg": Recipe(20480, 8, 64, 3e-3, 0.05),
     "scenes_resnet": Recipe(20480, 8, 64, 4e-3, 0.05),
     "scenes_nib_vgg": Recipe(20480, 6, 64, 3e-3, 0.05),
+    "scenes_vit": Recipe(20480, 20, 64, 1e-3, 0.05),
     "digits_mlp": Recipe(120000, 8, 128, 1e-3, 0.3, smoothing=0.0),
     "digits_cnn": Recipe(60000, 4, 128, 1e-3, 0.02),
 }

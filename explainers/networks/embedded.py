@@ -1,10 +1,10 @@
-"""The small classifiers that come with the package: three for scenes, two for digits, seven for CIFAR-10.
+"""The small classifiers that come with the package: four for scenes, two for digits, seven for CIFAR-10.
 
 They are ordinary torch modules, each with a structure that some attribution methods need or have difficulty with: a VGG with
 biases and a dense head, a residual network that calls one ReLU module twice in a block (as torchvision's do), a bias-free VGG with
-no-implicit-bias (NIB) normalisation for which f(a x) = a f(x) for a > 0, and the MLP and CNN of the MIP-IN paper. For CIFAR-10
-there are bias-free VGGs of three depths, the middle one also with biases (the ablation of the Attribution Mask paper), and the
-MIP-IN paper's CNN. Their weights are in ``assets/networks``, in the compact form of ``weight_files``.
+no-implicit-bias (NIB) normalisation for which f(a x) = a f(x) for a > 0, a vision transformer with a class token, and the MLP and
+CNN of the MIP-IN paper. For CIFAR-10 there are bias-free VGGs of three depths, the middle one also with biases (the ablation of the
+Attribution Mask paper), and the MIP-IN paper's CNN. Their weights are in ``assets/networks``, in the compact form of ``weight_files``.
 """
 
 from __future__ import annotations
@@ -134,6 +134,13 @@ def _scenes_nib_vgg() -> nn.Module:
     return _vgg(biased=False, normalised=True)
 
 
+def _scenes_vit() -> nn.Module:
+    """torchvision's vision transformer for 128x128 scenes: 64 patches of 16x16 pixels and a class token, four blocks of four heads."""
+    from explainers.networks.torchvision_guard import torchvision
+
+    return torchvision.models.VisionTransformer(128, 16, 4, 4, 96, 192, num_classes=len(CLASSES))
+
+
 def _digits_mlp() -> nn.Module:
     """MLP-M of the MIP-IN paper: 784-512-512-10."""
     return nn.Sequential(
@@ -214,6 +221,7 @@ _DRAWN: dict[str, EmbeddedNetwork] = {
         _scenes("scenes_vgg", "Scenes: VGG with biases", _scenes_vgg),
         _scenes("scenes_resnet", "Scenes: residual network", ScenesResNet),
         _scenes("scenes_nib_vgg", "Scenes: VGG without biases (NIB)", _scenes_nib_vgg),
+        _scenes("scenes_vit", "Scenes: vision transformer", _scenes_vit),
         _digits("digits_mlp", "Digits: MLP-M of MIP-IN", _digits_mlp),
         _digits("digits_cnn", "Digits: CNN-M of MIP-IN", _digits_cnn),
     )
