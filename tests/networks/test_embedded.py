@@ -20,7 +20,8 @@ NAMES = tuple(EMBEDDED)
 DRAWN = tuple(name for name in NAMES if name not in CIFAR)  # trained on generated images, so that fresh ones can be drawn
 NIB = [name for name in NAMES if "_nib_" in name]
 BIASED = [name for name in NAMES if name not in NIB]
-TARGETS = {"scenes_vgg": 0.95, "scenes_resnet": 0.95, "scenes_nib_vgg": 0.92, "scenes_vit": 0.92, "digits_mlp": 0.98, "digits_cnn": 0.98}
+TARGETS = {"scenes_vgg": 0.95, "scenes_resnet": 0.95, "scenes_nib_vgg": 0.92, "scenes_vit": 0.92,
+           "digits_mlp": 0.98, "digits_cnn": 0.98}
 DRAWS, FRESH_SEED = 300, 77  # a seed that neither training nor the record has used
 
 

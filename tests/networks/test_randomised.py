@@ -62,10 +62,11 @@ def test_a_norm_goes_with_the_layer_that_it_follows():
     assert upper.title == "Convolution (3)" and len(upper.parameters) == 4
 
 
-@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet", "scenes_nib_vgg", "digits_mlp", "digits_cnn"])
+@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet", "scenes_nib_vgg", "scenes_vit", "digits_mlp", "digits_cnn"])
 def test_embedded_networks_have_one_stage_a_layer_or_block(name):
     found = stages(ex.load_model(name))
-    assert len(found) == {"scenes_vgg": 7, "scenes_resnet": 5, "scenes_nib_vgg": 7, "digits_mlp": 3, "digits_cnn": 4}[name]
+    assert len(found) == {"scenes_vgg": 7, "scenes_resnet": 5, "scenes_nib_vgg": 7, "scenes_vit": 6,
+                          "digits_mlp": 3, "digits_cnn": 4}[name]
     assert found[0].title.startswith("Last layer")
 
 
