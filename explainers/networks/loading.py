@@ -25,7 +25,7 @@ from explainers.networks.torchvision_models import OFFERED, DownloadProgress
 
 _TRAINED_ON = {
     "photographs": "Trained on photographs (ImageNet, 1000 classes).",
-    "scenes": "A small network trained on procedural scenes of two outlined shapes (8 classes).",
+    "scenes": "A small network trained on drawn scenes of one object each (16 classes).",
     "digits": "A small network trained on drawn digits (10 classes).",
     "cifar10": "A small network trained on CIFAR-10: photographs of animals and vehicles, 32 pixels a side (10 classes).",
 }

@@ -86,6 +86,11 @@ def test_networks_can_be_traced(name):
     assert torch.equal(traced(x), trained(name)(x))
 
 
+def test_what_people_read_of_a_network_names_its_number_of_classes():
+    notes = {entry.name: entry.note for entry in ex.models()}
+    assert all(f"({len(EMBEDDED[name].categories)} classes)" in notes[name] for name in NAMES)
+
+
 def test_unknown_names_are_refused_with_the_choice():
     with pytest.raises(KeyError, match="scenes_vgg"):
         load_weights("scenes_vgg19")
