@@ -162,7 +162,7 @@ def test_other_weights_under_the_same_name_get_a_warning_until_another_network_i
 
 def test_each_network_is_described_and_what_was_recognised_is_said(open_app, monkeypatch):
     app = open_app()
-    assert "procedural scenes" in page.section(app, "network_notes") and "million weights" in page.section(app, "network_notes")
+    assert "drawn scenes" in page.section(app, "network_notes") and "million weights" in page.section(app, "network_notes")
     monkeypatch.setattr(state_engine.network("scenes_vgg"), "notes", ("The network ends in a softmax.",))
     assert "ends in a softmax" in page.section(app.run(), "network_notes")
 
