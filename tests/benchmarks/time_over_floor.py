@@ -153,7 +153,7 @@ def main() -> None:
                   "Captum / ours": captum and captum / seconds}
         text = [f"{value:6.2f}" if value else f"{'-':>6s}" for value in ratios.values()]
         print(f"{spec:26s} {passes.forward:6.4g}F {passes.backward:6.4g}B {seconds:8.3f} {least:8.3f} {' '.join(text)}", flush=True)
-        keep(arguments.summary, {"network": network.name, "method": spec}, passes=f"{passes.forward:.3g} F + {passes.backward:.3g} B",
+        keep(arguments.summary, {"network": network.name, "method": spec}, passes=f"{passes.forward:.4g} F + {passes.backward:.4g} B",
              **{name: round(value, 2) for name, value in ratios.items() if value})
 
 
