@@ -143,7 +143,7 @@ class Context:
                         "choose a smaller network or another device.") from error
             if result is None:  # outside the except block, where the failed batch's tensors are gone
                 self.batch_size = max(1, (stop - start) // 2)
-                give_back()
+                give_back(ends=False)
                 continue
             yield start, stop, result
             start = stop

@@ -31,8 +31,8 @@ _MESSAGES = (  # in lower case
 )
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _NEVER, _TRIMMING = (1 << 31) - 1, 1 << 17  # bytes that an arena's free end may have: any, and those that glibc leaves by default
-_THREADS = 32  # at least as many as a process has arenas when ``keep_large_blocks`` is called; at most eight for each core
-_kept = threading.Event()  # set once glibc keeps what is freed
+_THREADS = 32  # several times the arenas that a server has when it calls ``keep_large_blocks``, so that each gets a thread
+_kept = threading.Event()  # set once glibc keeps what is freed; never with another C library
 
 
 class OutOfMemory(ExplainerError):
@@ -117,19 +117,21 @@ def keep_large_blocks() -> None:
     """
     _glibc("mallopt", _M_MMAP_THRESHOLD, 1 << 30)
     _glibc("mallopt", _M_TRIM_THRESHOLD, _NEVER)
-    _glibc("mallopt", _M_ARENA_MAX, 1)
-    _kept.set()
+    if _glibc("mallopt", _M_ARENA_MAX, 1):
+        _kept.set()
 
 
-def give_back() -> None:
+def give_back(ends: bool = True) -> None:
     """Return the memory that is kept for the next pass to the system, and to the device's other programs.
+
+    ends: also what is free at the ends of other threads' arenas, for which threads are started: not where memory has just run out.
 
     Objects that refer to each other in a circle, such as a network and its graph, are removed first: they hold weights and maps, and
     Python alone looks for them so seldom that it took hundreds of megabytes more.
     """
     gc.collect()
     _glibc("malloc_trim", 0)
-    if _kept.is_set():
+    if ends and _kept.is_set():
         _trim_ends()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -143,20 +145,25 @@ def _trim_ends() -> None:
     glibc returns such an end when a thread of that arena frees a block and the end is above the threshold. Which thread has which
     arena nobody can choose, but threads that live at the same time take one arena after another.
     """
-    together = threading.Barrier(_THREADS)
+    all_have_freed = threading.Event()
 
     def free_a_block() -> None:
-        together.wait()
         _free_block(_TRIMMING)
-        together.wait()
+        all_have_freed.wait()
 
+    threads: list[threading.Thread] = []
     _glibc("mallopt", _M_TRIM_THRESHOLD, _TRIMMING)
-    threads = [threading.Thread(target=free_a_block) for _ in range(_THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    _glibc("mallopt", _M_TRIM_THRESHOLD, _NEVER)
+    try:
+        with suppress(RuntimeError):  # the system allows no more threads, and fewer ends are returned
+            for _ in range(_THREADS):
+                thread = threading.Thread(target=free_a_block)
+                thread.start()
+                threads.append(thread)
+    finally:
+        all_have_freed.set()
+        for thread in threads:
+            thread.join()
+        _glibc("mallopt", _M_TRIM_THRESHOLD, _NEVER)
 
 
 def _free_block(size: int) -> None:
@@ -166,9 +173,9 @@ def _free_block(size: int) -> None:
     library.free(library.malloc(size))
 
 
-def _glibc(function: str, *arguments: int) -> None:
-    """Call a function of glibc; nothing happens with another C library."""
-    if sys.platform == "linux":
-        call = getattr(ctypes.CDLL(None), function, None)
-        if call is not None:
-            call(*arguments)
+def _glibc(function: str, *arguments: int) -> bool:
+    """Call a function of glibc, and say whether there is one; nothing happens with another C library."""
+    call = getattr(ctypes.CDLL(None), function, None) if sys.platform == "linux" else None
+    if call is not None:
+        call(*arguments)
+    return call is not None

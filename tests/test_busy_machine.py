@@ -120,6 +120,31 @@ end.set()
     assert 200 <= returned <= 300
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc keeps memory on Linux alone")
+@pytest.mark.parametrize("allowed", [0, 3])
+def test_where_threads_cannot_be_started_memory_is_given_back_without_them(monkeypatch, allowed):
+    started, start = [], threading.Thread.start
+
+    def limited(thread):
+        if len(started) == allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    memory.keep_large_blocks()
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    memory.give_back()
+    assert len(started) == allowed and not any(thread.is_alive() for thread in started)
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(memory.sys, "platform", "win32")
+    monkeypatch.setattr(memory, "_kept", threading.Event())
+    monkeypatch.setattr(memory.ctypes, "CDLL", None)  # which raises TypeError when it is called
+    memory.keep_large_blocks()
+    memory.give_back()
+
+
 def test_little_free_memory_makes_smaller_batches_and_none_a_sentence(toy, monkeypatch):
     usual = context.fitting_batch(toy)
     image = toy.activation_bytes
@@ -147,6 +172,7 @@ def test_a_limit_on_the_process_counts_with_what_it_has_kept():
     script = """
 import resource, torch
 from explainers.memory import free_bytes, keep_large_blocks
+torch.set_num_threads(1)  # another thread would take addresses for its stack
 keep_large_blocks()
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 2**29, taken + 2**29))

@@ -15,7 +15,7 @@ from PIL import Image
 
 import explainers as ex
 from tests.benchmarks.command_line import add_summary, parser_of, question
-from tests.benchmarks.photographs import recognised_scenes
+from tests.benchmarks.photographs import SCENES_SEED, recognised_scenes
 from tests.benchmarks.summaries import cell, keep, mean_and_error
 
 COLUMNS = ("energy", "bounding_box", "ehr", "pointing")
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--network", default="scenes_vgg")
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--objects", type=int, choices=(1, 2), default=2)
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=SCENES_SEED)
     parser.add_argument("--methods", nargs="+", required=True)
     add_summary(parser)
     arguments = parser.parse_args()
