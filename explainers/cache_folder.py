@@ -111,7 +111,7 @@ class CacheFolder:
             _make(path.parent)
             if not self._is_usable(path.parent):
                 return
-            replaced = os.lstat(path).st_size if os.path.lexists(path) else 0
+            replaced = _size(path)
             _write_atomically(path, hashlib.sha256(payload).digest() + payload)
         except OSError as error:
             self._warn(error)
@@ -236,6 +236,14 @@ def _make(folder: Path) -> None:
     for each in reversed([folder, *folder.parents]):
         if not each.is_dir():
             each.mkdir(mode=0o700, exist_ok=True)  # another process may make it at the same time
+
+
+def _size(path: Path) -> int:
+    """The bytes of an entry; 0 where there is none, which another process may also have removed just now."""
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -339,6 +339,22 @@ def test_threads_share_a_cache(tmp_path, caplog):
     assert cache.sizes()[0] <= 5 * size and cache.sizes()[1] == on_disk(tmp_path) <= 15 * size
 
 
+def test_an_entry_that_another_process_removes_while_it_is_replaced_is_written(tmp_path, caplog, monkeypatch):
+    cache, look = MapCache(tmp_path), os.lstat
+    cache.put(key(0), attribution(0))
+
+    def look_and_remove(path, **more):
+        status = look(path, **more)
+        if str(path).endswith(".result"):
+            monkeypatch.undo()
+            os.unlink(path)
+        return status
+
+    monkeypatch.setattr(os, "lstat", look_and_remove)
+    cache.put(key(0), attribution(1))
+    assert caplog.records == [] and same(MapCache(tmp_path).get(key(0)), attribution(1))
+
+
 # A folder that fails
 
 
