@@ -60,8 +60,9 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """One browser for all tests."""
+def chromium(tmp_path_factory):
+    """One browser for all tests, with a profile on the disk: there it keeps the compiled scripts of the pages, as a person's browser
+    does, which halves the time of a visit."""
     def missing(reason: str) -> None:
         (pytest.fail if os.environ.get("EXPLORER_REQUIRE_BROWSER") == "1" else pytest.skip)(reason)
 
@@ -72,7 +73,8 @@ def chromium():
     if not Path(CHROMIUM).exists():
         missing(f"{CHROMIUM} is not here")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        profile = tmp_path_factory.mktemp("profile")
+        browser = playwright.chromium.launch_persistent_context(profile, executable_path=CHROMIUM, args=FLAGS, accept_downloads=True)
         yield browser
         browser.close()
 
@@ -140,15 +142,22 @@ class Visit:
 
 @pytest.fixture()
 def visit(chromium, address) -> Iterator[Callable[..., Visit]]:
-    """Opens a page of the warm server (or of ``at``) and checks at the end that nothing failed."""
+    """Opens a page of the warm server (or of ``at``) in a tab of its own, and checks at the end that nothing failed. What the page has
+    stored in the browser is then removed."""
     opened = []
 
-    def open_page(width: int = 1440, height: int = 900, at: str = "", **options) -> Visit:
-        context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
-        opened.append((context, Visit(context.new_page(), at or address)))
-        return opened[-1][1]
+    def open_page(width: int = 1440, height: int = 900, at: str = "", color_scheme: str = "light") -> Visit:
+        page = chromium.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=color_scheme)
+        opened.append(Visit(page, at or address))
+        return opened[-1]
 
     yield open_page
-    for context, page in opened:
-        page.check()
-        context.close()
+    try:
+        for each in opened:
+            each.check()
+    finally:
+        for each in opened:
+            each.page.evaluate("() => localStorage.clear()")
+            each.page.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from support.paths import ROOT
 
@@ -52,8 +54,10 @@ def test_every_page_can_be_read_and_passes_axe(visit, name):
         page.wait_for_function("() => document.getAnimations().every(each => each.transitionProperty !== 'opacity')")
         grounds.append(page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor"))
         assert not hard_to_read(page)
-        assert not serious(page)
-    assert grounds[0] != grounds[1], "the page follows the theme"
+        if theme == "light":  # the one rule of axe-core that depends on the theme is contrast, which was measured just now
+            assert not serious(page)
+    light, dark = ([int(part) for part in re.findall(r"\d+", ground)[:3]] for ground in grounds)
+    assert min(light) > 200 and max(dark) < 60, "the page follows the theme"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -307,7 +307,7 @@ def test_an_old_link_to_be_the_mask_leads_to_its_page(open_app):
 
 @pytest.mark.parametrize(("network", "shown"), [("Digits: CNN-M of MIP-IN", True), ("Scenes: residual network", False)])
 def test_a_network_that_scenes_do_not_measure_is_told_so(open_app, network, shown):
-    app = open_app(PAGE, {"mask_view": "A labelled set", "network": network})
+    app = open_app(PAGE, {"mask_view": "A labelled set", "network": network, "mask_pictures": "50", "mask_iterations": "2"})
     assert any(f"For {network} choose My pictures." in caption for caption in captions(app)) == shown
 
 
