@@ -64,14 +64,20 @@ def test_a_bad_file_gets_a_line_and_the_maps_stay(visit):
     assert page.painted(3) == before
 
 
+@pytest.fixture()
+def cold(tmp_path):
+    """A server of its own, which is named before ``visit`` so that it stops after the page was closed: pages ask for fonts late."""
+    with server(tmp_path) as started:
+        yield started
+
+
 @pytest.mark.parametrize(("link", "sign"), [("?" + THREE, ".js-plotly-plot"), ("methods?family=Control", "[class*=st-key-card-]")])
-def test_a_cold_deep_link_brings_the_whole_app(visit, chromium, tmp_path, link, sign):
+def test_a_cold_deep_link_brings_the_whole_app(cold, visit, link, sign):
     """On a cold server Streamlit runs a linked page without app.py, unless the page takes care."""
-    with server(tmp_path) as cold:
-        page = visit(at=cold).go(link, wait=sign)
-        assert page.page.get_by_role("button", name="Use another network").is_visible()
-        assert page.page.get_by_role("link", name="Methods").first.is_visible()
-        assert page.page.locator("[data-testid=stDialog]").count() == 0
+    page = visit(at=cold).go(link, wait=sign)
+    assert page.page.get_by_role("button", name="Use another network").is_visible()
+    assert page.page.get_by_role("link", name="Methods").first.is_visible()
+    assert page.page.locator("[data-testid=stDialog]").count() == 0
 
 
 def test_after_a_restart_the_open_tab_says_what_is_missing(visit, tmp_path):

@@ -45,16 +45,17 @@ def engine() -> ex.Engine:
 
 @pytest.fixture()
 def open_app(engine) -> Callable[..., AppTest]:
-    """Opens the start page, or ``page``, with query parameters; on ``APP_NETWORK`` unless they say otherwise (None: nothing)."""
+    """Opens the start page, or ``page`` as a link to it does, with query parameters; on ``APP_NETWORK`` unless they say otherwise
+    (None: nothing)."""
 
     def opened(page: str = "", query: dict[str, Any] | None = None) -> AppTest:
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
         for name, value in {"network": APP_NETWORK, **(query or {})}.items():
             if value is not None:
                 app.query_params[name] = value
-        app.run()
         if page:
-            app.switch_page(f"pages/{page}.py").run()
+            app.switch_page(f"pages/{page}.py")
+        app.run()
         assert not app.exception, app.exception
         return app
 
