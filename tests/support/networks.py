@@ -77,3 +77,8 @@ class SeesPatch(nn.Module):
 def drawn_images(count: int, seed: int, side: int = 32, channels: int = 3) -> torch.Tensor:
     """(count, channels, side, side) from a standard normal distribution, as if normalised."""
     return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def normal(*size: int, seed: int = 0) -> torch.Tensor:
+    """Numbers from a standard normal distribution, in double precision."""
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
