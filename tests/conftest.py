@@ -24,6 +24,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 2 if whole and config.getoption("capture") != "no" else 0
 
 
+@pytest.fixture(autouse=True)
+def the_same_numbers_in_every_run() -> None:
+    """What a test draws without a seed of its own: a comparison to the last digits fails where a number happens to lie at a kink."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def toy() -> Classifier:
     """A residual, batch-normed network with biases; 3 x 32 x 32 images, 5 classes."""

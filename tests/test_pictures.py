@@ -220,11 +220,11 @@ def test_a_bomb_is_refused_from_its_header(severity):
     assert len(bomb) < 5000
     for data in (bomb, png(7000, 7000, 8, 2, b"\0"), png(12000, 12000, 8, 2, b"\0"), webp_canvas(60000, 60000)):
         tracemalloc.start()
-        began = time.perf_counter()
+        began = time.thread_time()
         with warnings.catch_warnings():
             warnings.simplefilter(severity)
             assert "40 million pixels" in refusal(data)
-        assert time.perf_counter() - began < 1
+        assert time.thread_time() - began < 1
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
         tracemalloc.stop()
 

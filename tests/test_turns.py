@@ -384,7 +384,7 @@ def test_totals_of_runs_within_runs_are_told_in_small_numbers():
 def test_a_report_costs_nothing_measurable_where_nobody_waits():
     turns = Turns()
     with turns.turn(seconds=60):
-        begin = time.process_time()
+        begin = time.thread_time()
         for _ in range(10_000):
             report(None, 1, 2)
-        assert time.process_time() - begin < 0.1  # 10 microseconds each
+        assert time.thread_time() - begin < 0.1  # 10 microseconds each

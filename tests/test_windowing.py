@@ -206,9 +206,9 @@ def test_only_deep_pictures_have_a_window():
 ], ids=["large", "huge", "tiles", "small", "cut", "samples", "bits", "compression", "lzw"])
 def test_a_hostile_tiff_costs_one_sentence(data, word):
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.thread_time()
     assert word in refusal(data)
-    assert time.perf_counter() - began < 1 and tracemalloc.get_traced_memory()[1] < 5_000_000
+    assert time.thread_time() - began < 1 and tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
 
 
