@@ -239,7 +239,7 @@ def _make(folder: Path) -> None:
 
 
 def _size(path: Path) -> int:
-    """The bytes of an entry; 0 where there is none, which another process may also have removed just now."""
+    """The bytes of an entry; 0 where there is none, also if another process has just removed it."""
     try:
         return os.lstat(path).st_size
     except FileNotFoundError:

@@ -36,11 +36,6 @@ def is_one_sentence(text: str) -> bool:
     return text.endswith(".") and ". " not in text and text.isprintable() and len(text) < 500
 
 
-@pytest.fixture(scope="module", autouse=True)
-def torchvision_is_imported():
-    torchvision_models.architectures()
-
-
 def test_each_file_of_the_corpus_is_a_network_or_one_sentence_within_bounds():
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     printed = subprocess.run([sys.executable, "-m", "support.outcomes"], cwd=ROOT / "tests", env=environment, stdout=subprocess.PIPE,
